@@ -1,0 +1,44 @@
+//! What time it is.
+
+use std::fmt::Debug;
+use std::sync::Mutex;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Tells the time. Injected, so that tests and replays decide what time it is.
+pub trait Clock: Debug + Send + Sync + 'static {
+    /// The present moment.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+}
+
+/// Moments that strictly rise, a microsecond at least: two episodes of one process never end at the same time.
+#[derive(Debug)]
+pub(crate) struct RisingClock {
+    clock: std::sync::Arc<dyn Clock>,
+    last: Mutex<DateTime<Utc>>,
+}
+
+impl RisingClock {
+    pub(crate) fn new(clock: std::sync::Arc<dyn Clock>) -> Self {
+        Self { clock, last: Mutex::new(DateTime::<Utc>::MIN_UTC) }
+    }
+
+    /// The present moment, in whole microseconds.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        let now = self.clock.now();
+        let now = DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now);
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *last = now.max(last.checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(now));
+        *last
+    }
+}

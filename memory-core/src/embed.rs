@@ -1,0 +1,200 @@
+//! Vectors and where they come from.
+
+use std::fmt::{Debug, Display};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Result};
+
+/// A vector of finite numbers, at least one long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<f32>", into = "Vec<f32>")]
+pub struct Vector(Arc<[f32]>);
+
+impl Vector {
+    /// A vector of these components.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) if there is none, or one that is not finite.
+    pub fn new(components: Vec<f32>) -> Result<Self> {
+        if components.is_empty() {
+            return Err(Error::invalid("vector", "empty", "at least one component"));
+        }
+        if let Some(place) = components.iter().position(|component| !component.is_finite()) {
+            let field = format!("vector[{place}]");
+            return Err(Error::invalid(&field, components[place], "finite numbers"));
+        }
+        Ok(Self(components.into()))
+    }
+
+    /// The components.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// How many components.
+    pub fn dimensions(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The cosine of the angle to another vector, in [-1, 1]; 0 if one of them is zero.
+    ///
+    /// Components beyond the shorter vector are not looked at; stores check lengths before they compare.
+    pub fn cosine(&self, other: &Self) -> f32 {
+        let (a, b) = (self.as_slice(), other.as_slice());
+        let norms = dot(a, a) * dot(b, b);
+        if norms > 0.0 { (dot(a, b) / norms.sqrt()).clamp(-1.0, 1.0) } else { 0.0 }
+    }
+}
+
+/// Sixteen running sums, which the compiler keeps in vector registers; the order of the additions is fixed, so that every
+/// store computes the same number.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0.0_f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+impl TryFrom<Vec<f32>> for Vector {
+    type Error = Error;
+
+    fn try_from(components: Vec<f32>) -> Result<Self> {
+        Self::new(components)
+    }
+}
+
+impl From<Vector> for Vec<f32> {
+    fn from(vector: Vector) -> Self {
+        vector.0.to_vec()
+    }
+}
+
+/// The identity of a vector space. Vectors of two spaces are never compared, even if they have the same length.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VectorSpace {
+    /// Who computes the vectors.
+    pub provider: String,
+    /// With which model.
+    pub model: String,
+    /// In which revision of the model.
+    pub revision: String,
+    /// The length of the vectors.
+    pub dimensions: usize,
+    /// Whether their Euclidean length is 1.
+    pub normalised: bool,
+    /// What is put before a query's text.
+    pub query_prefix: String,
+    /// What is put before a document's text.
+    pub document_prefix: String,
+}
+
+impl VectorSpace {
+    /// Checks that a vector can be of this space.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) if its length is another.
+    pub fn check(&self, vector: &Vector) -> Result<()> {
+        if vector.dimensions() == self.dimensions {
+            return Ok(());
+        }
+        let value = format_args!("{} long", vector.dimensions()).to_string();
+        Err(Error::invalid("vector", value, format_args!("{} components ({self})", self.dimensions)))
+    }
+
+    /// The error of a store in `self` that is asked to hold vectors of `other`.
+    pub fn mismatch(&self, other: &Self) -> Error {
+        Error::new(ErrorKind::SpaceMismatch, format!("the store holds vectors of {self}, not of {other}"))
+    }
+}
+
+impl std::fmt::Display for VectorSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}@{} ({} dimensions", self.provider, self.model, self.revision, self.dimensions)?;
+        f.write_str(if self.normalised { ", normalised" } else { "" })?;
+        if !self.query_prefix.is_empty() || !self.document_prefix.is_empty() {
+            write!(f, ", prefixes {:?} and {:?}", self.query_prefix, self.document_prefix)?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// What a text is to a vector search.
+#[expect(clippy::exhaustive_enums, reason = "an embedder must know every role")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// What is looked for.
+    Query,
+    /// What is found.
+    Document,
+}
+
+/// Turns texts into vectors of one space.
+#[async_trait]
+pub trait Embedder: Debug + Display + Send + Sync + 'static {
+    /// The space of all vectors it returns; the same for its whole life.
+    fn space(&self) -> &VectorSpace;
+
+    /// One vector for each text, in the same order, each of the space's dimensions.
+    ///
+    /// # Errors
+    /// The embedder's own errors; then there is no vector for any of the texts.
+    async fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Vector>>;
+
+    /// Succeeds if it can serve.
+    ///
+    /// # Errors
+    /// The embedder's own errors.
+    async fn health(&self) -> Result<()>;
+}
+
+macro_rules! forward_embedder {
+    ($pointer:ty) => {
+        #[async_trait]
+        impl<E: Embedder + ?Sized> Embedder for $pointer {
+            fn space(&self) -> &VectorSpace {
+                (**self).space()
+            }
+            async fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Vector>> {
+                (**self).embed(role, texts).await
+            }
+            async fn health(&self) -> Result<()> {
+                (**self).health().await
+            }
+        }
+    };
+}
+forward_embedder!(Arc<E>);
+forward_embedder!(Box<E>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_not_a_vector() {
+        assert!(Vector::new(vec![]).is_err());
+        assert!(Vector::new(vec![0.0, f32::NAN]).unwrap_err().to_string().contains("vector[1] is NaN"));
+        assert!(Vector::new(vec![f32::INFINITY]).is_err());
+        assert!(serde_json::from_str::<Vector>("[]").is_err());
+    }
+
+    #[test]
+    fn cosine_is_what_it_should_be() {
+        let vector = |components: &[f32]| Vector::new(components.to_vec()).unwrap();
+        assert_eq!(vector(&[3.0, 4.0]).cosine(&vector(&[6.0, 8.0])), 1.0);
+        assert_eq!(vector(&[1.0, 0.0]).cosine(&vector(&[0.0, 2.0])), 0.0);
+        assert_eq!(vector(&[0.0, 0.0]).cosine(&vector(&[1.0, 1.0])), 0.0);
+        let long: Vec<f32> = (0_u8..100).map(f32::from).collect();
+        let negative = long.iter().map(|x| -x).collect();
+        assert!((vector(&long).cosine(&Vector::new(negative).unwrap()) + 1.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,177 @@
+//! The one error type of the workspace.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of every fallible call of the library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in terms a program can act on.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// A value is outside its allowed range; the message names field, value and range.
+    Invalid,
+    /// The record asked for is not there (or belongs to another scope).
+    NotFound,
+    /// A different record with the same id is already there.
+    AlreadyExists,
+    /// The episode is complete: it takes no more steps and no second outcome.
+    EpisodeClosed,
+    /// A condition of the batch does not hold; nothing was written. Read again, then decide.
+    Conflict,
+    /// The store holds vectors of another [`VectorSpace`](crate::VectorSpace).
+    SpaceMismatch,
+    /// The file is a database, but not one of this library (or no database at all).
+    Foreign,
+    /// Stored bytes are not what was written.
+    Corrupt,
+    /// The store was written by a newer version of the library.
+    SchemaTooNew,
+    /// The tables of the store are not the ones its migrations made.
+    SchemaEdited,
+    /// The store cannot be written: a read-only file, folder or connection.
+    ReadOnly,
+    /// No space left: the disk or the configured size of the store is used up.
+    Full,
+    /// Another process holds the store for longer than the busy timeout.
+    Busy,
+    /// The store or embedder cannot be reached, or was closed.
+    Unavailable,
+    /// An input/output failure of another kind.
+    Io,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invalid => "invalid value",
+            Self::NotFound => "not found",
+            Self::AlreadyExists => "already exists",
+            Self::EpisodeClosed => "episode is closed",
+            Self::Conflict => "conflict",
+            Self::SpaceMismatch => "other vector space",
+            Self::Foreign => "not a database of this library",
+            Self::Corrupt => "corrupt data",
+            Self::SchemaTooNew => "schema is too new",
+            Self::SchemaEdited => "schema was edited",
+            Self::ReadOnly => "read only",
+            Self::Full => "storage is full",
+            Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+            Self::Io => "input/output error",
+        })
+    }
+}
+
+/// An opaque error: a [`kind`](Self::kind), a message for people, the operation that failed, and the cause.
+///
+/// One pointer wide, so that a `Result` stays small.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    temporary: bool,
+    operation: Option<&'static str>,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind` with a message that says what was wrong. Only [`ErrorKind::Busy`] starts as temporary.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            temporary: kind == ErrorKind::Busy,
+            operation: None,
+            message: message.into(),
+            source: None,
+        }))
+    }
+
+    /// The error for a value outside its range: `field` is `value`, allowed is `range`.
+    pub fn invalid(field: &str, value: impl fmt::Display, range: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Invalid, format!("{field} is {value}; allowed: {range}"))
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Names the operation that failed; the innermost name stays.
+    #[must_use]
+    pub fn in_operation(mut self, operation: &'static str) -> Self {
+        self.0.operation.get_or_insert(operation);
+        self
+    }
+
+    /// Says whether the same call may succeed later without any change.
+    #[must_use]
+    pub fn with_temporary(mut self, temporary: bool) -> Self {
+        self.0.temporary = temporary;
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the same call may succeed later without any change.
+    pub fn is_temporary(&self) -> bool {
+        self.0.temporary
+    }
+
+    /// Whether a condition of a batch did not hold.
+    pub fn is_conflict(&self) -> bool {
+        self.0.kind == ErrorKind::Conflict
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(operation) = self.0.operation {
+            write!(f, "{operation}: ")?;
+        }
+        write!(f, "{}: {}", self.0.kind, self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("temporary", &self.0.temporary)
+            .field("operation", &self.0.operation)
+            .field("message", &self.0.message)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_one_pointer_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn says_operation_kind_field_value_and_range() {
+        let error = Error::invalid("k", 0, "1..=100").in_operation("recall").in_operation("outer");
+        assert_eq!(error.to_string(), "recall: invalid value: k is 0; allowed: 1..=100");
+        assert!(!error.is_temporary());
+        assert!(Error::new(ErrorKind::Busy, "locked").is_temporary());
+    }
+}

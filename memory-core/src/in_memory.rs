@@ -1,0 +1,314 @@
+//! The store that forgets when the process ends.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+
+use crate::ranking::{Candidate, Collection, Posting, Scorer, best, frequencies};
+use crate::store::{check_limit, check_vector};
+use crate::{
+    Batch, Change, Changes, Commit, Condition, Cursor, Durability, Episode, EpisodeId, Error, ErrorKind, FeedEntry,
+    Hit, Key, LoggedEpisode, MemoryStore, Page, Record, RecordKind, Result, Scan, Scope, Search, StoreHealth,
+    StoreInfo, Stored, Vector, VectorSpace, Version,
+};
+
+/// A [`MemoryStore`] in the memory of this process: for tests, for trying things out, and for agents whose memory need not
+/// outlive them. What it acknowledges is [`Volatile`](Durability::Volatile).
+///
+/// Clones share one store.
+#[derive(Clone, Debug, Default)]
+pub struct InMemoryStore {
+    state: Arc<RwLock<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    version: u64,
+    records: BTreeMap<Key, Stored>,
+    /// The episodes in the order of the log.
+    log: BTreeMap<Version, EpisodeId>,
+    feed: BTreeMap<Version, (Key, bool)>,
+    /// Where each key stands in the feed.
+    feed_places: HashMap<Key, Version>,
+    index: HashMap<Scope, ScopeIndex>,
+}
+
+/// What word and vector search need to know of one scope; documents are numbered by version.
+#[derive(Debug, Default)]
+struct ScopeIndex {
+    collection: Collection,
+    postings: HashMap<String, BTreeMap<u64, Posting>>,
+    documents: HashMap<u64, LoggedEpisode>,
+}
+
+impl InMemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn read(&self) -> Result<RwLockReadGuard<'_, State>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if state.closed { Err(closed()) } else { Ok(state) }
+    }
+
+    fn write(&self) -> Result<RwLockWriteGuard<'_, State>> {
+        let state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.closed { Err(closed()) } else { Ok(state) }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store is closed")
+}
+
+impl fmt::Display for InMemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InMemoryStore")
+    }
+}
+
+#[async_trait]
+impl MemoryStore for InMemoryStore {
+    fn info(&self) -> StoreInfo {
+        StoreInfo::new("in-memory", Durability::Volatile)
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Commit> {
+        let mut state = self.write()?;
+        state.check(batch)?;
+        for change in &batch.changes {
+            match change {
+                Change::Put(record) => state.put(record.clone()),
+                Change::Delete(key) => state.delete(key),
+            }
+        }
+        Ok(Commit { version: Version(state.version), durability: Durability::Volatile })
+    }
+
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
+        let state = self.read()?;
+        Ok(keys.iter().map(|key| state.records.get(key).cloned()).collect())
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Page> {
+        scan.validate()?;
+        let state = self.read()?;
+        let mut records: Vec<Stored> = if scan.kind == RecordKind::Episode {
+            let after = match scan.after {
+                Some(Cursor::Version(version)) => Version(version.0.saturating_add(1)),
+                _ => Version(0),
+            };
+            let keys = state.log.range(after..).map(|(_, id)| Key::Episode(*id));
+            let stored = keys.filter_map(|key| state.records.get(&key));
+            stored.filter(|stored| matches(scan, stored)).take(scan.limit + 1).cloned().collect()
+        } else {
+            let after = match &scan.after {
+                Some(Cursor::Key(key)) => std::ops::Bound::Excluded(key),
+                _ => std::ops::Bound::Unbounded,
+            };
+            let range = state.records.range((after, std::ops::Bound::Unbounded));
+            let stored = range.filter(|(key, _)| key.kind() == scan.kind).map(|(_, stored)| stored);
+            stored.filter(|stored| matches(scan, stored)).take(scan.limit + 1).cloned().collect()
+        };
+        let more = records.len() > scan.limit;
+        records.truncate(scan.limit);
+        let next = records.last().filter(|_| more).map(|last| match last.record {
+            Record::Episode(_) => Cursor::Version(last.version),
+            _ => Cursor::Key(last.record.key()),
+        });
+        Ok(Page { records, next })
+    }
+
+    async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
+        let state = self.read()?;
+        search.validate(state.space())?;
+        let Some(index) = state.index.get(&search.scope) else { return Ok(Vec::new()) };
+        Ok(index.search(search))
+    }
+
+    async fn changes(&self, since: Version, limit: usize) -> Result<Changes> {
+        check_limit(limit)?;
+        let state = self.read()?;
+        let rest = state.feed.range(Version(since.0.saturating_add(1))..);
+        let entries: Vec<FeedEntry> = rest
+            .take(limit)
+            .map(|(version, (key, deleted))| FeedEntry { version: *version, key: key.clone(), deleted: *deleted })
+            .collect();
+        let upto = match entries.last() {
+            Some(last) if entries.len() == limit => last.version,
+            _ => Version(state.version.max(since.0)),
+        };
+        Ok(Changes { entries, upto })
+    }
+
+    async fn health(&self) -> Result<StoreHealth> {
+        let state = self.read()?;
+        let count = |kind: RecordKind| state.records.keys().filter(|key| key.kind() == kind).count() as u64;
+        Ok(StoreHealth {
+            version: Version(state.version),
+            episodes: count(RecordKind::Episode),
+            open_episodes: count(RecordKind::Open),
+            patterns: count(RecordKind::Pattern),
+        })
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).closed = true;
+        Ok(())
+    }
+}
+
+fn matches(scan: &Scan, stored: &Stored) -> bool {
+    let scope = scan.scope.as_ref().is_none_or(|scope| stored.record.scope() == Some(scope));
+    scope
+        && match &stored.record {
+            Record::Episode(logged) => scan.filter.matches(&logged.episode),
+            _ => true,
+        }
+}
+
+impl State {
+    fn space(&self) -> Option<&VectorSpace> {
+        match self.records.get(&Key::Space) {
+            Some(Stored { record: Record::Space(space), .. }) => Some(space),
+            _ => None,
+        }
+    }
+
+    /// Checks conditions and records, so that nothing can fail once the first change is made.
+    fn check(&self, batch: &Batch) -> Result<()> {
+        for condition in &batch.conditions {
+            let version = self.records.get(condition.key()).map(|stored| stored.version);
+            let holds = match condition {
+                Condition::Absent(_) => version.is_none(),
+                Condition::Present(_) => version.is_some(),
+                Condition::Unchanged(_, expected) => version == Some(*expected),
+            };
+            if !holds {
+                return Err(condition.conflict(version));
+            }
+        }
+        let mut space = self.space();
+        for change in &batch.changes {
+            match change {
+                Change::Put(Record::Space(new)) => match space {
+                    Some(old) if old != new => return Err(old.mismatch(new)),
+                    _ => space = Some(new),
+                },
+                Change::Put(Record::Episode(LoggedEpisode { episode, vector })) => {
+                    episode.check_encoded_size()?;
+                    if let Some(vector) = vector {
+                        check_vector(vector, space)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, record: Record) {
+        let key = record.key();
+        self.delete(&key);
+        self.version += 1;
+        let version = Version(self.version);
+        if let Record::Episode(logged) = &record {
+            self.log.insert(version, logged.episode.id);
+            self.index.entry(logged.episode.scope.clone()).or_default().insert(version, logged);
+        }
+        self.tell(version, &key, false);
+        self.records.insert(key, Stored { version, record });
+    }
+
+    fn delete(&mut self, key: &Key) {
+        let Some(stored) = self.records.remove(key) else { return };
+        self.version += 1;
+        if let Record::Episode(logged) = &stored.record {
+            self.log.remove(&stored.version);
+            if let Some(index) = self.index.get_mut(&logged.episode.scope) {
+                index.remove(stored.version, &logged.episode);
+                if index.documents.is_empty() {
+                    self.index.remove(&logged.episode.scope);
+                }
+            }
+        }
+        self.tell(Version(self.version), key, true);
+    }
+
+    fn tell(&mut self, version: Version, key: &Key, deleted: bool) {
+        if key.kind().in_feed() {
+            if let Some(before) = self.feed_places.insert(key.clone(), version) {
+                self.feed.remove(&before);
+            }
+            self.feed.insert(version, (key.clone(), deleted));
+        }
+    }
+}
+
+impl ScopeIndex {
+    fn insert(&mut self, version: Version, logged: &LoggedEpisode) {
+        let frequencies = frequencies(&logged.episode.task.text);
+        let length = frequencies.values().sum();
+        for (term, frequency) in frequencies {
+            let posting = Posting { document: version.0, frequency, length };
+            self.postings.entry(term).or_default().insert(version.0, posting);
+        }
+        self.collection.documents += 1;
+        self.collection.terms += length;
+        self.documents.insert(version.0, logged.clone());
+    }
+
+    fn remove(&mut self, version: Version, episode: &Episode) {
+        let frequencies = frequencies(&episode.task.text);
+        for term in frequencies.keys() {
+            if let Some(postings) = self.postings.get_mut(term) {
+                postings.remove(&version.0);
+                if postings.is_empty() {
+                    self.postings.remove(term);
+                }
+            }
+        }
+        self.collection.documents -= 1;
+        self.collection.terms -= frequencies.values().sum::<u64>();
+        self.documents.remove(&version.0);
+    }
+
+    fn search(&self, search: &Search) -> Vec<Hit> {
+        let accepted = |logged: &LoggedEpisode| search.filter.matches(&logged.episode);
+        let words = search.text.as_deref().map(|text| self.words(text, accepted)).unwrap_or_default();
+        let wanted: BTreeSet<u64> = if search.vector.is_some() {
+            self.documents.iter().filter(|(_, logged)| accepted(logged)).map(|(document, _)| *document).collect()
+        } else {
+            words.keys().copied().collect()
+        };
+        let candidates = wanted.into_iter().map(|document| {
+            let logged = &self.documents[&document];
+            let vector = search.vector.as_ref().zip(logged.vector.as_ref()).map(|(a, b): (&Vector, _)| a.cosine(b));
+            Candidate {
+                hit: Hit {
+                    id: logged.episode.id,
+                    version: Version(document),
+                    words: words.get(&document).copied().unwrap_or_default(),
+                    vector: vector.unwrap_or_default(),
+                },
+                completed_at: logged.episode.completed_at,
+                compared: vector.is_some(),
+            }
+        });
+        best(candidates.collect(), search.k)
+    }
+
+    fn words(&self, text: &str, accepted: impl Fn(&LoggedEpisode) -> bool) -> HashMap<u64, f64> {
+        let mut scorer = Scorer::new(self.collection);
+        for term in frequencies(text).keys() {
+            let postings: Vec<Posting> =
+                self.postings.get(term).into_iter().flat_map(|all| all.values().copied()).collect();
+            scorer.add_term(&postings, |document| accepted(&self.documents[&document]));
+        }
+        scorer.finish()
+    }
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+mod clock;
+mod embed;
+mod episode;
+mod error;
+mod hash_embedder;
+mod in_memory;
+mod limits;
+mod pattern;
+pub mod ranking;
+mod scope;
+pub mod store;
+pub mod text;
+
+pub use clock::*;
+pub use embed::*;
+pub use episode::*;
+pub use error::*;
+pub use hash_embedder::*;
+pub use in_memory::*;
+pub use limits::*;
+pub use pattern::*;
+pub use scope::*;
+pub use store::*;

@@ -1,0 +1,183 @@
+//! How large things may be.
+
+use crate::{Episode, Error, Outcome, Recording, Result, Search, Step, Task};
+
+/// Bounds on what the engine accepts. Beyond a bound there is a typed error; nothing is cut off or left out.
+///
+/// # Default
+///
+/// | what | bound |
+/// |---|---|
+/// | task text, query | 10,000 bytes |
+/// | each text of a step or an outcome | 10,000 bytes |
+/// | steps of an episode | 1,000 |
+/// | artifact | 1,000,000 bytes |
+/// | encoded episode | 10,000,000 bytes; see [`Episode::encoded_len`] |
+/// | tags | 32, of 1 to 64 bytes each |
+/// | names of tools, domains, languages, artifacts and environment facts | 1 to 128 bytes |
+/// | environment facts | 32, with values up to 10,000 bytes |
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a task text and of a query.
+    pub task_bytes: usize,
+    /// Bytes of a step's action, input or observation, and of an outcome's summary or reflection.
+    pub observation_bytes: usize,
+    /// Steps of an episode.
+    pub steps: usize,
+    /// Bytes of an artifact.
+    pub artifact_bytes: usize,
+    /// Tags of a task.
+    pub tags: usize,
+    /// Bytes of a tag.
+    pub tag_bytes: usize,
+    /// Bytes of a name.
+    pub name_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            task_bytes: 10_000,
+            observation_bytes: 10_000,
+            steps: 1_000,
+            artifact_bytes: 1_000_000,
+            tags: 32,
+            tag_bytes: 64,
+            name_bytes: 128,
+        }
+    }
+}
+
+impl Limits {
+    /// Sets the bytes of a task text and of a query.
+    #[must_use]
+    pub fn with_task_bytes(mut self, task_bytes: usize) -> Self {
+        self.task_bytes = task_bytes;
+        self
+    }
+
+    /// Sets the bytes of each text of a step or an outcome.
+    #[must_use]
+    pub fn with_observation_bytes(mut self, observation_bytes: usize) -> Self {
+        self.observation_bytes = observation_bytes;
+        self
+    }
+
+    /// Sets the steps of an episode.
+    #[must_use]
+    pub fn with_steps(mut self, steps: usize) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// Sets the bytes of an artifact.
+    #[must_use]
+    pub fn with_artifact_bytes(mut self, artifact_bytes: usize) -> Self {
+        self.artifact_bytes = artifact_bytes;
+        self
+    }
+
+    /// Checks the limits themselves.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let most = Episode::MAX_ENCODED_BYTES;
+        for (field, value) in [
+            ("limits.task_bytes", self.task_bytes),
+            ("limits.observation_bytes", self.observation_bytes),
+            ("limits.steps", self.steps),
+            ("limits.artifact_bytes", self.artifact_bytes),
+            ("limits.tags", self.tags),
+            ("limits.tag_bytes", self.tag_bytes),
+            ("limits.name_bytes", self.name_bytes),
+        ] {
+            within(field, value, 1..=most)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn task(&self, task: &Task) -> Result<()> {
+        text("task.text", &task.text, self.task_bytes)?;
+        if task.text.trim().is_empty() {
+            return Err(Error::invalid("task.text", "blank", "some words"));
+        }
+        for (field, name) in [("task.domain", &task.domain), ("task.language", &task.language)] {
+            if let Some(name) = name {
+                self.name(field, name)?;
+            }
+        }
+        within("task.tags", task.tags.len(), 0..=self.tags)?;
+        for tag in &task.tags {
+            within("task.tags: bytes of a tag", tag.len(), 1..=self.tag_bytes)?;
+        }
+        within("task.environment", task.environment.len(), 0..=self.tags)?;
+        for (name, value) in &task.environment {
+            self.name("task.environment", name)?;
+            text("task.environment value", value, self.observation_bytes)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn step(&self, index: usize, step: &Step) -> Result<()> {
+        within("steps", index + 1, 0..=self.steps)?;
+        self.name("step.tool", &step.tool)?;
+        text("step.action", &step.action, self.observation_bytes)?;
+        text("step.input", &step.input, self.observation_bytes)?;
+        text("step.observation", &step.observation, self.observation_bytes)
+    }
+
+    pub(crate) fn outcome(&self, outcome: &Outcome) -> Result<()> {
+        text("outcome.summary", &outcome.summary, self.observation_bytes)?;
+        text("outcome.reflection", outcome.reflection.as_deref().unwrap_or_default(), self.observation_bytes)?;
+        if let Some(reward) = outcome.reward
+            && !(0.0..=1.0).contains(&reward)
+        {
+            return Err(Error::invalid("outcome.reward", reward, "0..=1"));
+        }
+        for artifact in &outcome.artifacts {
+            self.name("artifact.name", &artifact.name)?;
+            text("artifact.content", &artifact.content, self.artifact_bytes)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn recording(&self, recording: &Recording) -> Result<()> {
+        self.task(&recording.task)?;
+        for (index, step) in recording.steps.iter().enumerate() {
+            self.step(index, step)?;
+        }
+        self.outcome(&recording.outcome)?;
+        if let (Some(started), Some(completed)) = (recording.started_at, recording.completed_at)
+            && started > completed
+        {
+            return Err(Error::invalid("started_at", started, format_args!("up to completed_at, {completed}")));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn query(&self, query: &str) -> Result<()> {
+        text("query", query, self.task_bytes)
+    }
+
+    fn name(&self, field: &str, name: &str) -> Result<()> {
+        let field = format!("{field} (bytes)");
+        within(&field, name.len(), 1..=self.name_bytes)
+    }
+}
+
+pub(crate) fn k(field: &str, k: usize) -> Result<()> {
+    within(field, k, 1..=Search::MAX_K)
+}
+
+fn text(field: &str, text: &str, most: usize) -> Result<()> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    Err(Error::invalid(field, format_args!("{} bytes", text.len()), format_args!("up to {most} bytes")))
+}
+
+fn within(field: &str, value: usize, range: std::ops::RangeInclusive<usize>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, value, format_args!("{}..={}", range.start(), range.end())))
+}

@@ -1,0 +1,473 @@
+//! What is learned: patterns, and the evidence behind them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Error, ErrorKind, Result, Scope};
+
+/// The identity of a pattern: a UUID version 5 of learner, scope, kind, domain and signature. The same regularity seen
+/// by two episodes, two processes or two agents is the same record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PatternId(pub(crate) Uuid);
+
+impl PatternId {
+    /// The pattern of this UUID.
+    pub const fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID.
+    pub const fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl fmt::Display for PatternId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The identity of a way to learn: a UUID version 5 of the learner's version and of every setting that changes what it
+/// observes. Patterns of different learners do not mix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LearnerId(pub(crate) Uuid);
+
+impl LearnerId {
+    /// The learner of this UUID.
+    pub const fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID.
+    pub const fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl fmt::Display for LearnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The kind of regularity a pattern states.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PatternKind {
+    /// Which tool comes next after these last moves. Signature: up to three moves, oldest first; branch: the next tool.
+    /// A trial is an occurrence; it succeeds if its episode did.
+    Transition,
+    /// These moves, one right after the other. Signature: two or three moves; one branch, the empty one.
+    /// A trial is an episode that contains them; it succeeds if the episode did.
+    ToolSequence,
+    /// What repairs this error. Signature: the tool and its normalised error text; branch: the tools used from the error up
+    /// to the first step that went well. A trial is an occurrence of the error; it succeeds if the same tool went well
+    /// within three steps.
+    ErrorRecovery,
+    /// What precedes failure. Signature: one or two moves of which the last went wrong; one branch, the empty one.
+    /// A trial is an episode that contains them; the evidence is for the pattern if the episode did *not* succeed.
+    FailureMode,
+}
+
+impl PatternKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Transition, Self::ToolSequence, Self::ErrorRecovery, Self::FailureMode];
+
+    /// The kind as one lower-case word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transition => "transition",
+            Self::ToolSequence => "tool_sequence",
+            Self::ErrorRecovery => "error_recovery",
+            Self::FailureMode => "failure_mode",
+        }
+    }
+}
+
+impl fmt::Display for PatternKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Integer evidence: how many distinct episodes, how many trials, how many of those for the pattern.
+///
+/// Written as `[episodes, trials, successes]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "[u64; 3]", into = "[u64; 3]")]
+pub struct Counts {
+    /// Distinct episodes.
+    pub episodes: u64,
+    /// Trials; what a trial is depends on the [`PatternKind`].
+    pub trials: u64,
+    /// Trials for the pattern.
+    pub successes: u64,
+}
+
+impl From<[u64; 3]> for Counts {
+    fn from([episodes, trials, successes]: [u64; 3]) -> Self {
+        Self { episodes, trials, successes }
+    }
+}
+
+impl From<Counts> for [u64; 3] {
+    fn from(counts: Counts) -> Self {
+        [counts.episodes, counts.trials, counts.successes]
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.episodes += other.episodes;
+        self.trials += other.trials;
+        self.successes += other.successes;
+    }
+
+    fn checked_sub(self, other: &Self) -> Option<Self> {
+        Some(Self {
+            episodes: self.episodes.checked_sub(other.episodes)?,
+            trials: self.trials.checked_sub(other.trials)?,
+            successes: self.successes.checked_sub(other.successes)?,
+        })
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Evidence by absolute time bucket. Adding is exact, commutative, and undone by subtracting.
+///
+/// Bucket *b* covers the times from `b * width` to `(b + 1) * width` since the Unix epoch, with the width of the
+/// [`Learner`](crate::Learner).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    buckets: BTreeMap<i64, Counts>,
+}
+
+impl Evidence {
+    /// Evidence in one bucket.
+    pub fn in_bucket(bucket: i64, counts: Counts) -> Self {
+        Self { buckets: BTreeMap::from([(bucket, counts)]) }
+    }
+
+    /// The counts by bucket, oldest first.
+    pub fn buckets(&self) -> impl Iterator<Item = (i64, Counts)> {
+        self.buckets.iter().map(|(bucket, counts)| (*bucket, *counts))
+    }
+
+    /// The counts of all buckets together.
+    pub fn total(&self) -> Counts {
+        let mut total = Counts::default();
+        self.buckets.values().for_each(|counts| total.add(counts));
+        total
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
+    /// Adds other evidence.
+    pub fn add(&mut self, other: &Self) {
+        for (bucket, counts) in &other.buckets {
+            self.buckets.entry(*bucket).or_default().add(counts);
+        }
+    }
+
+    /// Takes other evidence away again.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) when there is less than what is taken away; the evidence is then unchanged.
+    pub fn subtract(&mut self, other: &Self) -> Result<()> {
+        let mut rest = self.buckets.clone();
+        for (bucket, counts) in &other.buckets {
+            let left = rest.get(bucket).and_then(|have| have.checked_sub(counts)).ok_or_else(|| {
+                let have = self.buckets.get(bucket);
+                Error::new(ErrorKind::Corrupt, format!("evidence of bucket {bucket} is {have:?}, less than {counts:?}"))
+            })?;
+            if left.is_zero() {
+                rest.remove(bucket);
+            } else {
+                rest.insert(*bucket, left);
+            }
+        }
+        self.buckets = rest;
+        Ok(())
+    }
+
+    /// The weight of the evidence at a bucket when it halves with every `half_life` buckets.
+    ///
+    /// Evidence of buckets after `now` counts in full.
+    pub fn support(&self, now: i64, half_life: f64) -> Support {
+        let mut support = Support::default();
+        for (bucket, counts) in &self.buckets {
+            let age = now.saturating_sub(*bucket).max(0) as f64;
+            let weight = if age == 0.0 { 1.0 } else { (-age / half_life).exp2() };
+            support.episodes += weight * counts.episodes as f64;
+            support.trials += weight * counts.trials as f64;
+            support.successes += weight * counts.successes as f64;
+        }
+        support
+    }
+}
+
+/// Evidence weighed at a moment: counts after decay.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Support {
+    /// Distinct episodes, decayed.
+    pub episodes: f64,
+    /// Trials, decayed.
+    pub trials: f64,
+    /// Trials for the pattern, decayed.
+    pub successes: f64,
+}
+
+impl Support {
+    /// The interval, within [0, 1], that the rate of success lies in with 90 % confidence: the Wilson score interval
+    /// (E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927), z = 1.645.
+    pub fn interval(&self) -> (f64, f64) {
+        const Z: f64 = 1.645;
+        if self.trials <= 0.0 {
+            return (0.0, 1.0);
+        }
+        let (n, p) = (self.trials, self.successes / self.trials);
+        let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+        let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+        ((centre - half).max(0.0), (centre + half).min(1.0))
+    }
+
+    /// The status that this much evidence gives: a function of the evidence alone, never of how it came together.
+    pub fn status(&self, quorum: u32) -> Status {
+        let (low, high) = self.interval();
+        if self.episodes < f64::from(quorum) {
+            Status::Candidate
+        } else if low > 0.5 {
+            Status::Active
+        } else if high < 0.5 {
+            Status::Retired
+        } else {
+            Status::Contested
+        }
+    }
+}
+
+/// What the evidence makes of a pattern's branch.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Fewer distinct episodes than the quorum: not to be relied on.
+    Candidate,
+    /// The interval of its rate lies above one half: it usually holds.
+    Active,
+    /// The interval of its rate contains one half: it holds sometimes.
+    Contested,
+    /// The interval of its rate lies below one half: it usually does not hold.
+    Retired,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Candidate => "candidate",
+            Self::Active => "active",
+            Self::Contested => "contested",
+            Self::Retired => "retired",
+        })
+    }
+}
+
+/// A regularity, with the evidence of each of its branches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pattern {
+    /// Its identity, from the five fields below.
+    pub id: PatternId,
+    /// Who learned it.
+    pub learner: LearnerId,
+    /// Whose it is.
+    pub scope: Scope,
+    /// What kind of regularity it is.
+    pub kind: PatternKind,
+    /// The domain it was seen in.
+    pub domain: Option<String>,
+    /// When it applies; see [`PatternKind`]. Moves are written as [`Move`] does.
+    pub signature: Vec<String>,
+    /// What then happens, with the evidence; see [`PatternKind`].
+    pub branches: BTreeMap<String, Evidence>,
+}
+
+impl Pattern {
+    /// A pattern without evidence; its id is computed from the arguments.
+    pub fn new(
+        learner: LearnerId,
+        scope: Scope,
+        kind: PatternKind,
+        domain: Option<String>,
+        signature: Vec<String>,
+    ) -> Self {
+        let mut name = Vec::with_capacity(128);
+        // Every field ends in a byte that UTF-8 does not contain, so that no two signatures have one name.
+        for field in [scope.as_str(), kind.as_str(), domain.as_deref().unwrap_or("\0")] {
+            name.extend_from_slice(field.as_bytes());
+            name.push(0xFF);
+        }
+        for part in &signature {
+            name.extend_from_slice(part.as_bytes());
+            name.push(0xFF);
+        }
+        let id = PatternId(Uuid::new_v5(&learner.0, &name));
+        Self { id, learner, scope, kind, domain, signature, branches: BTreeMap::new() }
+    }
+
+    /// Adds the evidence of the same pattern.
+    pub fn add(&mut self, other: &Self) {
+        for (branch, evidence) in &other.branches {
+            if let Some(mine) = self.branches.get_mut(branch) {
+                mine.add(evidence);
+            } else {
+                self.branches.insert(branch.clone(), evidence.clone());
+            }
+        }
+    }
+
+    /// Takes evidence of the same pattern away again; branches without evidence go.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) when there is less than what is taken away.
+    pub fn subtract(&mut self, other: &Self) -> Result<()> {
+        for (branch, evidence) in &other.branches {
+            let mine = self.branches.get_mut(branch).ok_or_else(|| {
+                Error::new(ErrorKind::Corrupt, format!("pattern {} has no branch {branch:?}", self.id))
+            })?;
+            mine.subtract(evidence)?;
+            if mine.is_empty() {
+                self.branches.remove(branch);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [", self.kind)?;
+        for (place, part) in self.signature.iter().enumerate() {
+            if place > 0 {
+                f.write_str(" > ")?;
+            }
+            match Move::parse(part) {
+                Some(one) => one.fmt(f)?,
+                None => f.write_str(part)?,
+            }
+        }
+        f.write_str("]")
+    }
+}
+
+/// One move in a signature: a tool and whether it went well, or the start of the episode.
+///
+/// In signatures `+tool` went well, `-tool` went wrong and `^` is the start, so that no name of a tool can be mistaken.
+/// For people it prints as `tool`, `tool!` and `(start)`.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move<'a> {
+    /// Before the first step.
+    Start,
+    /// The tool went well.
+    Ok(&'a str),
+    /// The tool went wrong.
+    Error(&'a str),
+}
+
+impl<'a> Move<'a> {
+    /// Reads a part of a signature; `None` if it is not a move.
+    pub fn parse(part: &'a str) -> Option<Self> {
+        match part.as_bytes().first()? {
+            b'^' if part.len() == 1 => Some(Self::Start),
+            b'+' => Some(Self::Ok(&part[1..])),
+            b'-' => Some(Self::Error(&part[1..])),
+            _ => None,
+        }
+    }
+
+    /// Writes it as a part of a signature.
+    pub fn signature(&self) -> String {
+        match self {
+            Self::Start => "^".to_owned(),
+            Self::Ok(tool) => format!("+{tool}"),
+            Self::Error(tool) => format!("-{tool}"),
+        }
+    }
+}
+
+impl fmt::Display for Move<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("(start)"),
+            Self::Ok(tool) => f.write_str(tool),
+            Self::Error(tool) => write!(f, "{tool}!"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(episodes: u64, trials: u64, successes: u64) -> Counts {
+        Counts { episodes, trials, successes }
+    }
+
+    #[test]
+    fn evidence_is_undone_exactly() {
+        let mut evidence = Evidence::in_bucket(3, counts(1, 2, 1));
+        let more = Evidence::in_bucket(4, counts(1, 1, 0));
+        let before = evidence.clone();
+        evidence.add(&more);
+        assert_eq!(evidence.total(), counts(2, 3, 1));
+        evidence.subtract(&more).unwrap();
+        assert_eq!(evidence, before);
+        assert_eq!(evidence.subtract(&more).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(evidence, before);
+    }
+
+    #[test]
+    fn support_halves_with_the_half_life() {
+        let support = Evidence::in_bucket(0, counts(4, 8, 2)).support(30, 30.0);
+        assert_eq!(support, Support { episodes: 2.0, trials: 4.0, successes: 1.0 });
+    }
+
+    #[test]
+    fn status_follows_the_evidence() {
+        let status = |episodes, trials, successes| Support { episodes, trials, successes }.status(3);
+        assert_eq!(status(2.0, 2.0, 2.0), Status::Candidate);
+        assert_eq!(status(9.0, 9.0, 9.0), Status::Active);
+        assert_eq!(status(9.0, 9.0, 5.0), Status::Contested);
+        assert_eq!(status(9.0, 9.0, 0.0), Status::Retired);
+    }
+
+    #[test]
+    fn wilson_interval_matches_a_published_example() {
+        // 8 of 10 at z = 1.645: (0.541, 0.931).
+        let (low, high) = Support { episodes: 10.0, trials: 10.0, successes: 8.0 }.interval();
+        assert!((low - 0.5407).abs() < 1e-3 && (high - 0.9308).abs() < 1e-3, "{low} {high}");
+    }
+
+    #[test]
+    fn ids_depend_on_every_field_and_on_nothing_else() {
+        let learner = LearnerId::new(Uuid::nil());
+        let make = |domain: Option<&str>, signature: &[&str]| {
+            let signature = signature.iter().map(|part| (*part).to_owned()).collect();
+            Pattern::new(learner, Scope::default(), PatternKind::Transition, domain.map(Into::into), signature).id
+        };
+        assert_eq!(make(Some("a"), &["+x"]), make(Some("a"), &["+x"]));
+        let all =
+            [make(None, &["+x"]), make(Some(""), &["+x"]), make(Some("a"), &["+x"]), make(Some("a"), &["+x", ""])];
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+}

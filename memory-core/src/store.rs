@@ -1,0 +1,744 @@
+//! The contract between the engine and a store.
+
+use std::fmt::{Debug, Display};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    EpisodeId, Error, LearnerId, LoggedEpisode, OpenedEpisode, OpenedStep, Pattern, PatternId, Result, Scope, Vector,
+    VectorSpace, Verdict,
+};
+
+/// The place of a change in the history of a store: 1 for the first, rising with every change, across all processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version(pub u64);
+
+/// The name of a record.
+#[expect(clippy::exhaustive_enums, reason = "a store must be able to name every record")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// The vector space of the store.
+    Space,
+    /// How far a learner has read the log.
+    Watermark(LearnerId),
+    /// A completed episode.
+    Episode(EpisodeId),
+    /// An open episode.
+    Open(EpisodeId),
+    /// A step of an open episode.
+    Step(EpisodeId, u32),
+    /// A pattern.
+    Pattern(PatternId),
+}
+
+/// The kind of a record.
+#[expect(clippy::exhaustive_enums, reason = "a store must hold every kind of record")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RecordKind {
+    /// See [`Key::Space`].
+    Space,
+    /// See [`Key::Watermark`].
+    Watermark,
+    /// See [`Key::Episode`].
+    Episode,
+    /// See [`Key::Open`].
+    Open,
+    /// See [`Key::Step`].
+    Step,
+    /// See [`Key::Pattern`].
+    Pattern,
+}
+
+impl RecordKind {
+    /// The kind as one lower-case word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Space => "space",
+            Self::Watermark => "watermark",
+            Self::Episode => "episode",
+            Self::Open => "open",
+            Self::Step => "step",
+            Self::Pattern => "pattern",
+        }
+    }
+
+    /// Whether changes of this kind are in the change feed. Patterns are not: they can be derived from the episodes, and
+    /// the watermark tells when they moved. Open episodes and their steps are not: they end as an episode.
+    pub const fn in_feed(self) -> bool {
+        matches!(self, Self::Space | Self::Watermark | Self::Episode)
+    }
+}
+
+impl Key {
+    /// The kind of the record.
+    pub const fn kind(&self) -> RecordKind {
+        match self {
+            Self::Space => RecordKind::Space,
+            Self::Watermark(_) => RecordKind::Watermark,
+            Self::Episode(_) => RecordKind::Episode,
+            Self::Open(_) => RecordKind::Open,
+            Self::Step(..) => RecordKind::Step,
+            Self::Pattern(_) => RecordKind::Pattern,
+        }
+    }
+}
+
+/// How far a learner has read the log: the patterns hold exactly the episodes up to here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Whose it is.
+    pub learner: LearnerId,
+    /// The version of the last episode that was read.
+    pub position: Version,
+}
+
+/// What a store keeps.
+#[expect(clippy::exhaustive_enums, reason = "a store must hold every kind of record")]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// The vector space of the store. It can be put once and never changed.
+    Space(VectorSpace),
+    /// How far a learner has read the log.
+    Watermark(Watermark),
+    /// A completed episode.
+    Episode(LoggedEpisode),
+    /// An open episode.
+    Open(OpenedEpisode),
+    /// A step of an open episode.
+    Step(OpenedStep),
+    /// A pattern.
+    Pattern(Pattern),
+}
+
+impl Record {
+    /// The name of the record.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Space(_) => Key::Space,
+            Self::Watermark(watermark) => Key::Watermark(watermark.learner),
+            Self::Episode(logged) => Key::Episode(logged.episode.id),
+            Self::Open(open) => Key::Open(open.id),
+            Self::Step(step) => Key::Step(step.episode, step.index),
+            Self::Pattern(pattern) => Key::Pattern(pattern.id),
+        }
+    }
+
+    /// Whose record it is; `None` for what belongs to the whole store. A step belongs to its episode.
+    pub fn scope(&self) -> Option<&Scope> {
+        match self {
+            Self::Space(_) | Self::Watermark(_) | Self::Step(_) => None,
+            Self::Episode(logged) => Some(&logged.episode.scope),
+            Self::Open(open) => Some(&open.scope),
+            Self::Pattern(pattern) => Some(&pattern.scope),
+        }
+    }
+}
+
+/// A record with the version of its last change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The version of its last change.
+    pub version: Version,
+    /// The record.
+    pub record: Record,
+}
+
+/// Checks that a vector is of the store's space.
+///
+/// # Errors
+/// [`Invalid`](crate::ErrorKind::Invalid) if the store has no space, or one of another length.
+pub fn check_vector(vector: &Vector, space: Option<&VectorSpace>) -> Result<()> {
+    match space {
+        Some(space) => space.check(vector),
+        None => Err(Error::invalid("vector", "given", "none, as long as the store has no vector space")),
+    }
+}
+
+/// What must hold for a batch to be written.
+#[expect(clippy::exhaustive_enums, reason = "a store must check every condition")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// There is no such record.
+    Absent(Key),
+    /// There is such a record.
+    Present(Key),
+    /// The record's last change is this one.
+    Unchanged(Key, Version),
+}
+
+impl Condition {
+    /// The error when it does not hold; `version` is what is there.
+    pub fn conflict(&self, version: Option<Version>) -> Error {
+        let there = version.map_or_else(|| "absent".to_owned(), |version| format!("at version {}", version.0));
+        Error::new(crate::ErrorKind::Conflict, format!("{self:?} does not hold: the record is {there}"))
+    }
+
+    /// The record it speaks of.
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Absent(key) | Self::Present(key) | Self::Unchanged(key, _) => key,
+        }
+    }
+}
+
+/// One change of a batch.
+#[expect(clippy::exhaustive_enums, reason = "a store must make every change")]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Puts a record in place of the one with the same key, if any.
+    Put(Record),
+    /// Deletes a record, if it is there.
+    Delete(Key),
+}
+
+/// Changes that happen together or not at all, under conditions.
+///
+/// ```
+/// use memory_core::{Batch, Key, Record, Watermark, LearnerId, Version};
+/// # let learner = LearnerId::new(Default::default());
+/// let batch = Batch::new()
+///     .require_absent(Key::Watermark(learner))
+///     .put(Record::Watermark(Watermark { learner, position: Version(0) }));
+/// assert_eq!(batch.changes.len(), 1);
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// All must hold before the first change.
+    pub conditions: Vec<Condition>,
+    /// The changes, in order. Each gets a version of its own, in this order.
+    pub changes: Vec<Change>,
+    /// Whether everything in it can be derived from what is already durable. A store may acknowledge such a batch before it
+    /// has reached the disk, as long as it is atomic and ordered with the rest.
+    pub derivable: bool,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a record to put.
+    #[must_use]
+    pub fn put(mut self, record: Record) -> Self {
+        self.changes.push(Change::Put(record));
+        self
+    }
+
+    /// Adds a record to delete.
+    #[must_use]
+    pub fn delete(mut self, key: Key) -> Self {
+        self.changes.push(Change::Delete(key));
+        self
+    }
+
+    /// Requires that there is no such record.
+    #[must_use]
+    pub fn require_absent(mut self, key: Key) -> Self {
+        self.conditions.push(Condition::Absent(key));
+        self
+    }
+
+    /// Requires that there is such a record.
+    #[must_use]
+    pub fn require_present(mut self, key: Key) -> Self {
+        self.conditions.push(Condition::Present(key));
+        self
+    }
+
+    /// Requires that the record is as it was read: at this version, or absent.
+    #[must_use]
+    pub fn require_unchanged(mut self, key: Key, version: Option<Version>) -> Self {
+        self.conditions.push(match version {
+            Some(version) => Condition::Unchanged(key, version),
+            None => Condition::Absent(key),
+        });
+        self
+    }
+
+    /// Says that everything in it can be derived again; see [`derivable`](Self::derivable).
+    #[must_use]
+    pub fn as_derivable(mut self) -> Self {
+        self.derivable = true;
+        self
+    }
+}
+
+/// How safe acknowledged data is.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// On disk: it survives the process and the machine.
+    Durable,
+    /// In memory: it is gone with the process.
+    Volatile,
+}
+
+/// The answer to a batch that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The version of its last change; of the store, if the batch had none.
+    pub version: Version,
+    /// How safe it is now.
+    pub durability: Durability,
+}
+
+/// Which records a scan or a search looks at. Every part that is set must match; the default matches all.
+///
+/// Only [`RecordKind::Episode`] has outcomes, tags, languages and times; on other kinds those parts must be unset.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The domain is this one.
+    pub domain: Option<String>,
+    /// The language is this one.
+    pub language: Option<String>,
+    /// All these tags are there.
+    pub tags: Vec<String>,
+    /// The verdict is this one.
+    pub verdict: Option<Verdict>,
+    /// Completed at this moment or later.
+    pub completed_from: Option<DateTime<Utc>>,
+    /// Completed before this moment.
+    pub completed_before: Option<DateTime<Utc>>,
+}
+
+impl Filter {
+    /// Sets the domain.
+    #[must_use]
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// Sets the language.
+    #[must_use]
+    pub fn language(mut self, language: impl Into<String>) -> Self {
+        self.language = Some(language.into());
+        self
+    }
+
+    /// Adds a tag.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Sets the verdict.
+    #[must_use]
+    pub fn verdict(mut self, verdict: Verdict) -> Self {
+        self.verdict = Some(verdict);
+        self
+    }
+
+    /// Sets the span of completion times: from the first moment, before the second.
+    #[must_use]
+    pub fn completed(mut self, from: Option<DateTime<Utc>>, before: Option<DateTime<Utc>>) -> Self {
+        (self.completed_from, self.completed_before) = (from, before);
+        self
+    }
+
+    /// Whether a completed episode matches.
+    pub fn matches(&self, episode: &crate::Episode) -> bool {
+        let same = |want: &Option<String>, have: &Option<String>| want.is_none() || want == have;
+        same(&self.domain, &episode.task.domain)
+            && same(&self.language, &episode.task.language)
+            && self.tags.iter().all(|tag| episode.task.tags.contains(tag))
+            && self.verdict.is_none_or(|verdict| verdict == episode.outcome.verdict)
+            && self.completed_from.is_none_or(|from| episode.completed_at >= from)
+            && self.completed_before.is_none_or(|before| episode.completed_at < before)
+    }
+}
+
+/// Where a scan goes on.
+#[expect(clippy::exhaustive_enums, reason = "a store must take every cursor")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// After this version; for episodes, which are scanned in the order of the log.
+    Version(Version),
+    /// After this key; for all other kinds, which are scanned in the order of their keys.
+    Key(Key),
+}
+
+/// A request to read records of one kind, page by page.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// The kind of the records.
+    pub kind: RecordKind,
+    /// Whose records; `None` reads those of every scope and is for the engine's own upkeep.
+    pub scope: Option<Scope>,
+    /// Which records.
+    pub filter: Filter,
+    /// Where to go on; `None` starts at the beginning.
+    pub after: Option<Cursor>,
+    /// The longest page, from 1 to 1,000 records.
+    pub limit: usize,
+}
+
+impl Scan {
+    /// A scan of all records of a kind, from the beginning, up to 1,000 a page.
+    pub fn new(kind: RecordKind) -> Self {
+        Self { kind, scope: None, filter: Filter::default(), after: None, limit: 1_000 }
+    }
+
+    /// Stays within one scope.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// Sets the filter.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Goes on after this place.
+    #[must_use]
+    pub fn after(mut self, cursor: Option<Cursor>) -> Self {
+        self.after = cursor;
+        self
+    }
+
+    /// Sets the longest page.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Checks what every store must refuse.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid), as [`MemoryStore::scan`] says.
+    pub fn validate(&self) -> Result<()> {
+        check_limit(self.limit)?;
+        let episodes = self.kind == RecordKind::Episode;
+        let fits = match &self.after {
+            None => true,
+            Some(Cursor::Version(_)) => episodes,
+            Some(Cursor::Key(key)) => !episodes && key.kind() == self.kind,
+        };
+        if !fits {
+            let range = format!("a cursor of a scan of {} records", self.kind.as_str());
+            return Err(Error::invalid("scan.after", format_args!("{:?}", self.after), range));
+        }
+        if !episodes && self.filter != Filter::default() {
+            let range = "unset, except when scanning episodes";
+            return Err(Error::invalid("scan.filter", format_args!("{:?}", self.filter), range));
+        }
+        Ok(())
+    }
+}
+
+/// Checks the limit of a page or of a stretch of the feed.
+///
+/// # Errors
+/// [`Invalid`](crate::ErrorKind::Invalid) outside 1..=1000.
+pub fn check_limit(limit: usize) -> Result<()> {
+    if (1..=1_000).contains(&limit) { Ok(()) } else { Err(Error::invalid("limit", limit, "1..=1000")) }
+}
+
+/// One page of a scan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The records, in order. There may be fewer than the limit, even none, before the end is reached.
+    pub records: Vec<Stored>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A request for the completed episodes most like a text, a vector, or both.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Search {
+    /// Whose episodes.
+    pub scope: Scope,
+    /// Words to look for; up to 10,000 bytes.
+    pub text: Option<String>,
+    /// A query vector in the store's space.
+    pub vector: Option<Vector>,
+    /// Which episodes.
+    pub filter: Filter,
+    /// The best so many by words and the best so many by vector are returned, 1 to 100.
+    pub k: usize,
+}
+
+impl Search {
+    /// The largest `k`.
+    pub const MAX_K: usize = 100;
+
+    /// A search in this scope for nothing yet, k = 10.
+    pub fn new(scope: Scope) -> Self {
+        Self { scope, text: None, vector: None, filter: Filter::default(), k: 10 }
+    }
+
+    /// Looks for these words.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// Looks for this vector.
+    #[must_use]
+    pub fn vector(mut self, vector: Option<Vector>) -> Self {
+        self.vector = vector;
+        self
+    }
+
+    /// Sets the filter.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Sets how many.
+    #[must_use]
+    pub fn k(mut self, k: usize) -> Self {
+        self.k = k;
+        self
+    }
+
+    /// Checks what every store must refuse; `space` is the store's.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid), as [`MemoryStore::search`] says.
+    pub fn validate(&self, space: Option<&VectorSpace>) -> Result<()> {
+        if !(1..=Self::MAX_K).contains(&self.k) {
+            return Err(Error::invalid("search.k", self.k, "1..=100"));
+        }
+        match &self.vector {
+            Some(vector) => check_vector(vector, space),
+            None if self.text.is_none() => Err(Error::invalid("search", "empty", "a text, a vector or both")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A completed episode that a search found, with both of its scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hit {
+    /// The episode.
+    pub id: EpisodeId,
+    /// The version of the episode.
+    pub version: Version,
+    /// The share of the query's information that the episode's task covers, in [0, 1]: BM25 (k1 = 1.2, b = 0.75) divided by
+    /// its upper bound for the query; 0 when no word matches or no text was given.
+    /// The statistics are those of the scope, whatever the filter.
+    pub words: f64,
+    /// The cosine of query and episode, in [-1, 1]; 0 when either has no vector.
+    pub vector: f32,
+}
+
+/// One entry of the change feed: the last change of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// When it changed.
+    pub version: Version,
+    /// What changed.
+    pub key: Key,
+    /// Whether the change was a deletion.
+    pub deleted: bool,
+}
+
+/// A stretch of the change feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The entries, by rising version. A record that changed several times appears once, at its last change.
+    pub entries: Vec<FeedEntry>,
+    /// Everything up to here has been told; ask on from here.
+    pub upto: Version,
+}
+
+/// What a store is and can do.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// Its name, for people.
+    pub name: &'static str,
+    /// What an acknowledged batch is, unless it is derivable.
+    pub durability: Durability,
+}
+
+impl StoreInfo {
+    /// A store of this name and durability.
+    pub const fn new(name: &'static str, durability: Durability) -> Self {
+        Self { name, durability }
+    }
+}
+
+/// How a store is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// The version of the last change.
+    pub version: Version,
+    /// Completed episodes, of all scopes.
+    pub episodes: u64,
+    /// Open episodes, of all scopes.
+    pub open_episodes: u64,
+    /// Patterns, of all scopes and learners.
+    pub patterns: u64,
+}
+
+/// Where episodes and knowledge are kept.
+///
+/// An implementation writes all eight methods; there are no defaults, so that a decorator cannot forget one.
+/// The contract kit (feature `testkit`) checks every promise made here.
+///
+/// # Guarantees
+/// - A read sees one committed state as a whole, and every batch acknowledged before the read began.
+/// - Versions rise in the order in which batches become visible: once a reader has seen version *n*, nothing at or
+///   below *n* appears later. The log can therefore be followed by position.
+/// - A dropped future leaves the store usable; whether its batch was written is then unknown.
+/// - Records come back exactly as they were put.
+#[async_trait]
+pub trait MemoryStore: Debug + Display + Send + Sync + 'static {
+    /// What the store is and can do.
+    fn info(&self) -> StoreInfo;
+
+    /// Writes all changes of the batch if all its conditions hold, or nothing.
+    ///
+    /// The answer comes when the batch is as safe as [`StoreInfo::durability`] says, unless it is
+    /// [derivable](Batch::derivable). Putting a record that is there already replaces it and gives it a new version.
+    /// Deleting what is not there changes nothing. An empty batch is a check of its conditions.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) when a condition does not hold;
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a vector without a space or of another length than the space's, and
+    /// for an encoded record above 10,000,000 bytes;
+    /// [`SpaceMismatch`](crate::ErrorKind::SpaceMismatch) for putting another space than the one already there;
+    /// the store's own errors. After any error nothing of the batch is there, except after a failure whose outcome the store
+    /// could not learn: then all or nothing of it is there.
+    async fn commit(&self, batch: &Batch) -> Result<Commit>;
+
+    /// Reads records by key: as many answers as keys, in the same order, `None` for what is not there. A key may appear twice.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for stored bytes that do not decode; the store's own errors.
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Stored>>>;
+
+    /// Reads one page of the records of a kind: episodes by rising version, other kinds by rising key.
+    ///
+    /// Going on from [`Page::next`] until it is `None` reads every record that was there all the time exactly once.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a limit outside 1..=1000, a cursor of another kind of scan, or a filter
+    /// on a kind that does not have its fields; the store's own errors.
+    async fn scan(&self, scan: &Scan) -> Result<Page>;
+
+    /// Finds the completed episodes of a scope that are most like a text, a vector, or both.
+    ///
+    /// The answer is the union of the best `k` by words (those with a matching word) and the best `k` by vector (those with
+    /// one), each hit with both scores; at most `2 k`. Equal scores are ordered by later completion, then by smaller id.
+    /// The hits come by falling words score, then falling vector score, then that order.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100, a vector of the wrong length, or neither text nor
+    /// vector; the store's own errors.
+    async fn search(&self, search: &Search) -> Result<Vec<Hit>>;
+
+    /// Tells what changed after a version, oldest first, up to `limit` (1..=1000) entries.
+    ///
+    /// The feed holds each record of the [kinds in it](RecordKind::in_feed) once, at its last change, deleted ones too.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a limit outside 1..=1000; the store's own errors.
+    async fn changes(&self, since: Version, limit: usize) -> Result<Changes>;
+
+    /// Reads how the store is doing; fails if it cannot serve.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    async fn health(&self) -> Result<StoreHealth>;
+
+    /// Ends all work in order. Later calls fail with [`Unavailable`](crate::ErrorKind::Unavailable); closing twice is fine.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    async fn close(&self) -> Result<()>;
+}
+
+macro_rules! forward_store {
+    ($pointer:ty) => {
+        #[async_trait]
+        impl<S: MemoryStore + ?Sized> MemoryStore for $pointer {
+            fn info(&self) -> StoreInfo {
+                (**self).info()
+            }
+            async fn commit(&self, batch: &Batch) -> Result<Commit> {
+                (**self).commit(batch).await
+            }
+            async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
+                (**self).get(keys).await
+            }
+            async fn scan(&self, scan: &Scan) -> Result<Page> {
+                (**self).scan(scan).await
+            }
+            async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
+                (**self).search(search).await
+            }
+            async fn changes(&self, since: Version, limit: usize) -> Result<Changes> {
+                (**self).changes(since, limit).await
+            }
+            async fn health(&self) -> Result<StoreHealth> {
+                (**self).health().await
+            }
+            async fn close(&self) -> Result<()> {
+                (**self).close().await
+            }
+        }
+    };
+}
+forward_store!(Arc<S>);
+forward_store!(Box<S>);
+
+/// Typed conveniences over any [`MemoryStore`].
+#[async_trait]
+pub trait MemoryStoreExt: MemoryStore {
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// As [`MemoryStore::get`].
+    async fn get_one(&self, key: Key) -> Result<Option<Stored>> {
+        Ok(self.get(&[key]).await?.pop().flatten())
+    }
+
+    /// Reads a completed episode of any scope.
+    ///
+    /// # Errors
+    /// As [`MemoryStore::get`].
+    async fn get_episode(&self, id: EpisodeId) -> Result<Option<LoggedEpisode>> {
+        Ok(match self.get_one(Key::Episode(id)).await? {
+            Some(Stored { record: Record::Episode(logged), .. }) => Some(logged),
+            _ => None,
+        })
+    }
+
+    /// Reads all pages of a scan.
+    ///
+    /// # Errors
+    /// As [`MemoryStore::scan`].
+    async fn scan_all(&self, mut scan: Scan) -> Result<Vec<Stored>> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.scan(&scan).await?;
+            all.extend(page.records);
+            match page.next {
+                Some(next) => scan.after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+}
+
+impl<S: MemoryStore + ?Sized> MemoryStoreExt for S {}
