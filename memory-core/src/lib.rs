@@ -2,10 +2,12 @@
 
 mod clock;
 mod embed;
+mod engine;
 mod episode;
 mod error;
 mod hash_embedder;
 mod in_memory;
+mod learn;
 mod limits;
 mod pattern;
 pub mod ranking;
@@ -15,10 +17,12 @@ pub mod text;
 
 pub use clock::*;
 pub use embed::*;
+pub use engine::*;
 pub use episode::*;
 pub use error::*;
 pub use hash_embedder::*;
 pub use in_memory::*;
+pub use learn::Learner;
 pub use limits::*;
 pub use pattern::*;
 pub use scope::*;

@@ -71,11 +71,16 @@ pub enum PatternKind {
     /// What precedes failure. Signature: one or two moves of which the last went wrong; one branch, the empty one.
     /// A trial is an episode that contains them; the evidence is for the pattern if the episode did *not* succeed.
     FailureMode,
+    /// How episodes fare from here. Signature: the number of steps done (four stand for more) and whether the last of them
+    /// went well; one branch, the empty one. A trial is an episode that got there and went on; it succeeds if the episode
+    /// did. With no steps done it holds the base rate.
+    Context,
 }
 
 impl PatternKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Transition, Self::ToolSequence, Self::ErrorRecovery, Self::FailureMode];
+    pub const ALL: [Self; 5] =
+        [Self::Transition, Self::ToolSequence, Self::ErrorRecovery, Self::FailureMode, Self::Context];
 
     /// The kind as one lower-case word.
     pub const fn as_str(self) -> &'static str {
@@ -84,6 +89,7 @@ impl PatternKind {
             Self::ToolSequence => "tool_sequence",
             Self::ErrorRecovery => "error_recovery",
             Self::FailureMode => "failure_mode",
+            Self::Context => "context",
         }
     }
 }

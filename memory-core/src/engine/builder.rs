@@ -1,0 +1,147 @@
+//! Putting a memory together.
+
+use std::sync::{Arc, Mutex};
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::projection::Projection;
+use super::{Inner, Memory, StepDurability};
+use crate::clock::RisingClock;
+use crate::{
+    Batch, Clock, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record, Result,
+    Scope, Stored, SystemClock, VectorSpace,
+};
+
+/// Puts a [`Memory`] together from a store and, where the defaults do not fit, other parts.
+///
+/// # Default
+/// [`HashEmbedder`], [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
+/// randomness from the operating system.
+#[derive(Debug)]
+pub struct MemoryBuilder {
+    store: Option<Arc<dyn MemoryStore>>,
+    embedder: Arc<dyn Embedder>,
+    learner: Learner,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    scope: Scope,
+    seed: Option<u64>,
+    step_durability: StepDurability,
+}
+
+impl Default for MemoryBuilder {
+    fn default() -> Self {
+        Self {
+            store: None,
+            embedder: Arc::new(HashEmbedder::new()),
+            learner: Learner::default(),
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+            scope: Scope::default(),
+            seed: None,
+            step_durability: StepDurability::default(),
+        }
+    }
+}
+
+impl MemoryBuilder {
+    /// Sets the store. Required.
+    #[must_use]
+    pub fn store(mut self, store: impl MemoryStore) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets the embedder.
+    #[must_use]
+    pub fn embedder(mut self, embedder: impl Embedder) -> Self {
+        self.embedder = Arc::new(embedder);
+        self
+    }
+
+    /// Sets how it learns.
+    #[must_use]
+    pub fn learner(mut self, learner: Learner) -> Self {
+        self.learner = learner;
+        self
+    }
+
+    /// Sets how large things may be.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the scope of the first handle.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Makes the ids it gives repeatable.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Sets when steps are durable.
+    #[must_use]
+    pub fn step_durability(mut self, step_durability: StepDurability) -> Self {
+        self.step_durability = step_durability;
+        self
+    }
+
+    /// Checks everything, claims the store for the embedder's vector space, and starts learning beside the caller.
+    ///
+    /// Must be called within a tokio runtime with time enabled; learning stops with that runtime or with the last handle.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a setting out of range or a missing store;
+    /// [`SpaceMismatch`](crate::ErrorKind::SpaceMismatch) if the store holds vectors of another space; the store's errors.
+    pub async fn build(self) -> Result<Memory> {
+        let store = self.store.ok_or_else(|| Error::invalid("store", "not set", "a MemoryStore"))?;
+        self.learner.validate()?;
+        self.limits.validate()?;
+        claim(&*store, self.embedder.space()).await?;
+        let inner = Arc::new(Inner {
+            projection: Projection::new(Arc::clone(&store), self.learner),
+            store,
+            embedder: self.embedder,
+            limits: self.limits,
+            clock: RisingClock::new(self.clock),
+            random: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
+            step_durability: self.step_durability,
+        });
+        Projection::spawn(&inner);
+        Ok(Memory { inner, scope: self.scope })
+    }
+}
+
+/// Sets the vector space of a new store, or checks that of an older one.
+async fn claim(store: &dyn MemoryStore, space: &VectorSpace) -> Result<()> {
+    if space.dimensions == 0 {
+        return Err(Error::invalid("embedder.space.dimensions", 0, "1 or more"));
+    }
+    if store.get_one(Key::Space).await?.is_none() {
+        let batch = Batch::new().require_absent(Key::Space).put(Record::Space(space.clone()));
+        match store.commit(&batch).await {
+            Err(error) if error.is_conflict() => {}
+            result => return result.map(|_| ()),
+        }
+    }
+    match store.get_one(Key::Space).await? {
+        Some(Stored { record: Record::Space(held), .. }) if held != *space => Err(held.mismatch(space)),
+        _ => Ok(()),
+    }
+}

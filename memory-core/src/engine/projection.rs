@@ -1,0 +1,387 @@
+//! Knowledge as a projection of the log: steps behind a watermark, views that include what lies beyond it, unlearning.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+
+use super::Inner;
+use crate::learn::Knowledge;
+use crate::{
+    Batch, Cursor, Episode, EpisodeId, Error, ErrorKind, Key, Learner, LearnerId, LoggedEpisode, MemoryStore,
+    MemoryStoreExt, Pattern, PatternId, Record, RecordKind, Result, Scan, Scope, Stored, Version, Watermark,
+};
+
+/// Episodes that one projection step folds at most.
+const STEP: usize = 256;
+/// Completions that wake the projection at once; fewer wait for [`QUIET`].
+const EAGER: u64 = 64;
+/// How long a few completions wait for more before they are projected.
+const QUIET: Duration = Duration::from_millis(100);
+/// Episodes beyond the watermark that a reader folds, and past which a writer helps to project.
+const MOST_BEHIND: u64 = 1_024;
+/// How often a conditional batch is tried again when others got in between.
+const TRIES: usize = 100;
+
+/// What a learner knows of a store, and how it keeps up with the log.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    store: Arc<dyn MemoryStore>,
+    learner: Learner,
+    id: LearnerId,
+    tail: Mutex<Tail>,
+    /// Completions of this process since its last step.
+    behind: watch::Sender<u64>,
+}
+
+/// What lies beyond the watermark, folded.
+#[derive(Debug, Default)]
+struct Tail {
+    /// The watermark record it starts from.
+    base: Option<Version>,
+    /// How far it has read.
+    upto: Version,
+    episodes: u64,
+    knowledge: Knowledge,
+}
+
+/// The watermark as it was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Base {
+    /// The version of the record, by which a conditional batch knows it again.
+    version: Option<Version>,
+    position: Version,
+}
+
+impl Base {
+    fn of(stored: Option<&Stored>) -> Self {
+        match stored {
+            Some(Stored { version, record: Record::Watermark(watermark) }) => {
+                Self { version: Some(*version), position: watermark.position }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+/// What a rebuild found.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Episodes that were read.
+    pub episodes: u64,
+    /// Patterns that follow from them.
+    pub patterns: u64,
+    /// Stored patterns that were different, missing or too many, and are right now. 0 unless the store was damaged.
+    pub repaired: u64,
+}
+
+impl Projection {
+    pub(crate) fn new(store: Arc<dyn MemoryStore>, learner: Learner) -> Self {
+        Self { store, learner, id: learner.id(), tail: Mutex::default(), behind: watch::channel(0).0 }
+    }
+
+    pub(crate) fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    pub(crate) fn id(&self) -> LearnerId {
+        self.id
+    }
+
+    /// Starts the task that projects beside the writers. It ends with the engine.
+    pub(crate) fn spawn(inner: &Arc<Inner>) {
+        let mut behind = inner.projection.behind.subscribe();
+        behind.mark_changed();
+        let engine = Arc::downgrade(inner);
+        tokio::spawn(async move {
+            while behind.changed().await.is_ok() {
+                if *behind.borrow_and_update() < EAGER {
+                    tokio::time::sleep(QUIET).await;
+                }
+                let Some(inner) = Weak::upgrade(&engine) else { return };
+                if let Err(error) = inner.projection.catch_up().await {
+                    tracing::warn!(%error, "projection step failed; the next completion or read tries again");
+                }
+            }
+        });
+    }
+
+    /// Takes note of a completion; helps when the projection is far behind.
+    pub(crate) async fn completed(&self) {
+        self.behind.send_modify(|behind| *behind += 1);
+        if *self.behind.borrow() >= MOST_BEHIND
+            && let Err(error) = self.catch_up().await
+        {
+            tracing::warn!(%error, "projection step failed; the next completion or read tries again");
+        }
+    }
+
+    /// Projects until nothing lies beyond the watermark; returns how many episodes that took.
+    pub(crate) async fn catch_up(&self) -> Result<u64> {
+        self.behind.send_modify(|behind| *behind = 0);
+        let mut episodes = 0;
+        while let Some(folded) = retry(|| self.step()).await? {
+            episodes += folded;
+        }
+        Ok(episodes)
+    }
+
+    /// One projection step: `None` at the end of the log.
+    async fn step(&self) -> Result<Option<u64>> {
+        let base = Base::of(self.store.get_one(Key::Watermark(self.id)).await?.as_ref());
+        let page = self.store.scan(&log_after(base.position).limit(STEP)).await?;
+        let Some(position) = page.records.last().map(|last| last.version) else {
+            return Ok(None);
+        };
+        let mut learned = Knowledge::default();
+        for (_, logged) in episodes(&page.records) {
+            learned.learn(&self.learner, &logged.episode);
+        }
+        let mut batch = self.batch_at(base, position);
+        for stored in self.stored_patterns(&learned.ids()).await?.into_iter().flatten() {
+            learned.add(&stored);
+        }
+        for pattern in learned.into_patterns() {
+            batch = batch.put(Record::Pattern(pattern));
+        }
+        self.store.commit(&batch.as_derivable()).await?;
+        tracing::debug!(episodes = page.records.len(), position = position.0, "projected");
+        Ok(Some(page.records.len() as u64))
+    }
+
+    /// A batch that moves the watermark, if it is still as it was read. Every change of patterns goes with one.
+    fn batch_at(&self, base: Base, position: Version) -> Batch {
+        Batch::new()
+            .require_unchanged(Key::Watermark(self.id), base.version)
+            .put(Record::Watermark(Watermark { learner: self.id, position }))
+    }
+
+    async fn stored_patterns(&self, ids: &[PatternId]) -> Result<Vec<Option<Pattern>>> {
+        let keys: Vec<Key> = ids.iter().map(|id| Key::Pattern(*id)).collect();
+        Ok(self.store.get(&keys).await?.into_iter().map(|stored| stored.and_then(pattern)).collect())
+    }
+
+    /// Patterns by id, as of now: what is stored, and what lies beyond the watermark.
+    pub(crate) async fn patterns(&self, ids: &[PatternId]) -> Result<Vec<Option<Pattern>>> {
+        let mut keys = vec![Key::Watermark(self.id)];
+        keys.extend(ids.iter().map(|id| Key::Pattern(*id)));
+        let keys = &keys;
+        retry(|| async move {
+            let mut stored = self.store.get(keys).await?.into_iter();
+            let tail = self.tail(Base::of(stored.next().flatten().as_ref())).await?;
+            let merged = ids.iter().zip(stored).map(|(id, stored)| {
+                let beyond = tail.knowledge.get(*id);
+                match (stored.and_then(pattern), beyond) {
+                    (Some(mut pattern), Some(beyond)) => {
+                        pattern.add(beyond);
+                        Some(pattern)
+                    }
+                    (stored, beyond) => stored.or_else(|| beyond.cloned()),
+                }
+            });
+            Ok(merged.collect())
+        })
+        .await
+    }
+
+    /// All patterns of a scope, as of now, by rising id.
+    pub(crate) async fn all_patterns(&self, scope: &Scope) -> Result<Vec<Pattern>> {
+        let watermark = &Key::Watermark(self.id);
+        retry(|| async move {
+            let before = self.store.get_one(watermark.clone()).await?;
+            let scan = Scan::new(RecordKind::Pattern).scope(scope.clone());
+            let stored = self.store.scan_all(scan).await?;
+            let tail = self.tail(Base::of(before.as_ref())).await?;
+            if self.store.get_one(watermark.clone()).await? != before {
+                return Err(Error::new(ErrorKind::Conflict, "patterns changed while they were read"));
+            }
+            let mut all = Knowledge::default();
+            let own = stored.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == self.id);
+            own.for_each(|pattern| all.add(&pattern));
+            let beyond = tail.knowledge.patterns().filter(|pattern| pattern.scope == *scope);
+            beyond.for_each(|pattern| all.add(pattern));
+            Ok(all.into_patterns())
+        })
+        .await
+    }
+
+    /// Episodes that lie beyond the watermark.
+    pub(crate) async fn behind(&self) -> Result<u64> {
+        let base = Base::of(self.store.get_one(Key::Watermark(self.id)).await?.as_ref());
+        let (mut since, mut count) = (base.position, 0);
+        loop {
+            let changes = self.store.changes(since, 1_000).await?;
+            let appended = |entry: &&crate::FeedEntry| !entry.deleted && entry.key.kind() == RecordKind::Episode;
+            count += changes.entries.iter().filter(appended).count() as u64;
+            if changes.entries.is_empty() {
+                return Ok(count);
+            }
+            since = changes.upto;
+        }
+    }
+
+    /// What lies beyond a watermark. It is kept from one read to the next and read on from where it ended.
+    async fn tail(&self, base: Base) -> Result<tokio::sync::MutexGuard<'_, Tail>> {
+        let mut tail = self.tail.lock().await;
+        if tail.base != base.version {
+            *tail = Tail { base: base.version, upto: base.position, ..Tail::default() };
+        }
+        loop {
+            let page = self.store.scan(&log_after(tail.upto)).await?;
+            for (version, logged) in episodes(&page.records) {
+                tail.knowledge.learn(&self.learner, &logged.episode);
+                tail.upto = version;
+                tail.episodes += 1;
+            }
+            if tail.episodes > MOST_BEHIND {
+                *tail = Tail::default();
+                drop(tail);
+                self.catch_up().await?;
+                return Err(Error::new(ErrorKind::Conflict, "the watermark moved to bound what readers fold"));
+            }
+            if page.next.is_none() {
+                return Ok(tail);
+            }
+        }
+    }
+
+    /// Deletes a completed episode and takes away what was learned from it, in one batch.
+    pub(crate) async fn unlearn(&self, scope: &Scope, id: EpisodeId) -> Result<()> {
+        retry(|| async move {
+            let keys = [Key::Watermark(self.id), Key::Episode(id)];
+            let mut stored = self.store.get(&keys).await?.into_iter();
+            let base = Base::of(stored.next().flatten().as_ref());
+            let Some(Stored { version, record: Record::Episode(logged) }) = stored.next().flatten() else {
+                return Err(not_found(id));
+            };
+            if logged.episode.scope != *scope {
+                return Err(not_found(id));
+            }
+            // The watermark is put again even where it stays, so that a projection step that has read the episode
+            // already cannot commit any more.
+            let mut batch = self
+                .batch_at(base, base.position)
+                .require_unchanged(Key::Episode(id), Some(version))
+                .delete(Key::Episode(id));
+            if version <= base.position {
+                batch = self.without(batch, &logged.episode).await?;
+            }
+            batch = self.forget_other_learners(batch).await?;
+            self.store.commit(&batch).await.map(|_| ())
+        })
+        .await
+    }
+
+    /// Adds to a batch what takes the evidence of an episode away from the stored patterns.
+    async fn without(&self, mut batch: Batch, episode: &Episode) -> Result<Batch> {
+        let observed = self.learner.observe(episode);
+        let ids: Vec<PatternId> = observed.iter().map(|pattern| pattern.id).collect();
+        for (observation, stored) in observed.iter().zip(self.stored_patterns(&ids).await?) {
+            let mut pattern = stored.ok_or_else(|| {
+                // Either another process took it away meanwhile, which the next try sees, or a rebuild is needed.
+                Error::new(ErrorKind::Conflict, format!("pattern {} of episode {} is gone", observation.id, episode.id))
+            })?;
+            pattern.subtract(observation)?;
+            batch = if pattern.branches.is_empty() {
+                batch.delete(Key::Pattern(pattern.id))
+            } else {
+                batch.put(Record::Pattern(pattern))
+            };
+        }
+        Ok(batch)
+    }
+
+    /// Adds to a batch what removes the knowledge of learners with other settings: they would keep traces of a deleted
+    /// episode. They derive it again when they are next used.
+    async fn forget_other_learners(&self, mut batch: Batch) -> Result<Batch> {
+        for stored in self.store.scan_all(Scan::new(RecordKind::Watermark)).await? {
+            let Record::Watermark(watermark) = stored.record else { continue };
+            if watermark.learner == self.id {
+                continue;
+            }
+            let key = Key::Watermark(watermark.learner);
+            batch = batch.require_unchanged(key.clone(), Some(stored.version)).delete(key);
+            let patterns = self.store.scan_all(Scan::new(RecordKind::Pattern)).await?;
+            let theirs =
+                patterns.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == watermark.learner);
+            batch = theirs.fold(batch, |batch, pattern| batch.delete(Key::Pattern(pattern.id)));
+        }
+        Ok(batch)
+    }
+
+    /// Derives all patterns again from the log and puts right what is stored, in one batch.
+    pub(crate) async fn rebuild(&self) -> Result<Rebuilt> {
+        self.catch_up().await?;
+        retry(|| async move {
+            let base = Base::of(self.store.get_one(Key::Watermark(self.id)).await?.as_ref());
+            let mut knowledge = Knowledge::default();
+            let mut rebuilt = Rebuilt::default();
+            let mut scan = log_after(Version(0));
+            loop {
+                let page = self.store.scan(&scan).await?;
+                for (_, logged) in episodes(&page.records).filter(|(version, _)| *version <= base.position) {
+                    knowledge.learn(&self.learner, &logged.episode);
+                    rebuilt.episodes += 1;
+                }
+                let Some(next) = page.next else { break };
+                scan.after = Some(next);
+            }
+            let stored = self.store.scan_all(Scan::new(RecordKind::Pattern)).await?;
+            let own = stored.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == self.id);
+            let mut stored: BTreeMap<PatternId, Pattern> = own.map(|pattern| (pattern.id, pattern)).collect();
+            let mut batch = self.batch_at(base, base.position);
+            for pattern in knowledge.into_patterns() {
+                rebuilt.patterns += 1;
+                if stored.remove(&pattern.id).as_ref() != Some(&pattern) {
+                    rebuilt.repaired += 1;
+                    batch = batch.put(Record::Pattern(pattern));
+                }
+            }
+            rebuilt.repaired += stored.len() as u64;
+            batch = stored.into_keys().fold(batch, |batch, id| batch.delete(Key::Pattern(id)));
+            if rebuilt.repaired > 0 {
+                self.store.commit(&batch).await?;
+            }
+            Ok(rebuilt)
+        })
+        .await
+    }
+}
+
+/// Tries again as long as others get in between.
+async fn retry<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+    let mut result = attempt().await;
+    for _ in 1..TRIES {
+        match &result {
+            Err(error) if error.is_conflict() => tokio::task::yield_now().await,
+            _ => return result,
+        }
+        result = attempt().await;
+    }
+    result
+}
+
+/// All episodes after a position, in the order of the log.
+pub(crate) fn log_after(position: Version) -> Scan {
+    Scan::new(RecordKind::Episode).after(Some(Cursor::Version(position)))
+}
+
+fn episodes(records: &[Stored]) -> impl Iterator<Item = (Version, &LoggedEpisode)> {
+    records.iter().filter_map(|stored| match &stored.record {
+        Record::Episode(logged) => Some((stored.version, logged)),
+        _ => None,
+    })
+}
+
+fn pattern(stored: Stored) -> Option<Pattern> {
+    match stored.record {
+        Record::Pattern(pattern) => Some(pattern),
+        _ => None,
+    }
+}
+
+pub(crate) fn not_found(id: EpisodeId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("no episode {id} in this scope"))
+}

@@ -1,0 +1,161 @@
+//! Recall: the episodes most like a task, and what went wrong in them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Memory;
+use super::suggest::Neighbour;
+use crate::learn::recovery_of;
+use crate::limits;
+use crate::{
+    Episode, Hit, Key, MemoryStore as _, Pattern, PatternId, Record, Result, Role, Search, Status, Stored, Support,
+    Task,
+};
+
+/// How much the vector part weighs beside the words part.
+const VECTOR_WEIGHT: f64 = 0.5;
+
+/// What recall returns: data, each item with the reasons why it is there.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recollection {
+    /// Episodes like the task, best first.
+    pub episodes: Vec<Recalled>,
+    /// Errors that these episodes met, with what repaired them, the most frequent first.
+    pub pitfalls: Vec<Pitfall>,
+    /// Why the episodes were found by words only, if they were.
+    pub degraded: Option<String>,
+}
+
+/// An episode like the task.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recalled {
+    /// The episode.
+    pub episode: Arc<Episode>,
+    /// How much it is like the task, in [0, 1]: the weighted mean of the parts.
+    pub score: f64,
+    /// The part by words, in [0, 1]; see [`Hit::words`].
+    pub words: f64,
+    /// The part by vector: the cosine, with negative ones counted as 0.
+    pub vector: f64,
+}
+
+/// An error that episodes like the task met.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pitfall {
+    /// The pattern that holds the evidence.
+    pub pattern: PatternId,
+    /// The tool that failed.
+    pub tool: String,
+    /// The normalised text of the error; see [`error_signature`](crate::text::error_signature).
+    pub error: String,
+    /// How often the error was met, in this scope and domain.
+    pub trials: f64,
+    /// What was done about it, the most successful first.
+    pub recoveries: Vec<Recovery>,
+}
+
+/// What was done about an error.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovery {
+    /// The tools used, in order; empty if nothing came after the error.
+    pub tools: String,
+    /// The evidence for it: how often it was tried and how often it worked.
+    pub support: Support,
+    /// What the evidence makes of it.
+    pub status: Status,
+}
+
+impl Memory {
+    /// What the memory knows that helps with a task: up to `k` episodes of the task's domain that are most like it, and the
+    /// errors they met with what repaired them.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100 or a text above the limit; the store's errors. An embedder
+    /// that fails is told in the answer.
+    pub async fn recall(&self, task: &Task, k: usize) -> Result<Recollection> {
+        limits::k("k", k)?;
+        self.inner.limits.query(&task.text)?;
+        let (episodes, degraded) = self.nearest(task, k).await.map_err(|error| error.in_operation("recall"))?;
+        let pitfalls = self.pitfalls(task, &episodes).await?;
+        Ok(Recollection { episodes, pitfalls, degraded })
+    }
+
+    /// The episodes that `suggest` and `predict` look at.
+    pub(super) async fn similar(&self, task: &Task) -> Result<Vec<Neighbour>> {
+        const NEIGHBOURS: usize = 30;
+        self.inner.limits.query(&task.text)?;
+        Ok(self.nearest(task, NEIGHBOURS).await?.0.into_iter().map(Neighbour::new).collect())
+    }
+
+    async fn nearest(&self, task: &Task, k: usize) -> Result<(Vec<Recalled>, Option<String>)> {
+        let (vector, degraded) = match self.embed(Role::Query, &task.text).await {
+            Ok(vector) => (Some(vector), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let search = Search::new(self.scope.clone())
+            .text(task.text.clone())
+            .vector(vector)
+            .filter(Self::same_domain(task))
+            .k(Search::MAX_K);
+        let mut hits = self.inner.store.search(&search).await?;
+        // Stable: the store's order decides between equal scores.
+        hits.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        hits.truncate(k);
+        let keys: Vec<Key> = hits.iter().map(|hit| Key::Episode(hit.id)).collect();
+        let stored = self.inner.store.get(&keys).await?;
+        let recalled = hits.iter().zip(stored).filter_map(|(hit, stored)| match stored {
+            Some(Stored { record: Record::Episode(logged), .. }) => Some(Recalled {
+                episode: logged.episode,
+                score: score(hit),
+                words: hit.words,
+                vector: f64::from(hit.vector).max(0.0),
+            }),
+            _ => None, // Deleted since the search.
+        });
+        Ok((recalled.collect(), degraded))
+    }
+
+    async fn pitfalls(&self, task: &Task, episodes: &[Recalled]) -> Result<Vec<Pitfall>> {
+        let (learner, domain) = (self.inner.projection.id(), task.domain.as_deref());
+        let failed = episodes.iter().flat_map(|recalled| &recalled.episode.steps).filter(|step| !step.ok);
+        let asked: BTreeMap<PatternId, Pattern> = failed
+            .map(|step| recovery_of(learner, &self.scope, domain, step))
+            .map(|pattern| (pattern.id, pattern))
+            .collect();
+        let ids: Vec<PatternId> = asked.into_keys().collect();
+        let learned = self.inner.projection.patterns(&ids).await?;
+        let mut pitfalls: Vec<Pitfall> = learned.into_iter().flatten().map(|pattern| self.pitfall(pattern)).collect();
+        pitfalls.sort_by(|a, b| b.trials.total_cmp(&a.trials).then(a.pattern.cmp(&b.pattern)));
+        Ok(pitfalls)
+    }
+
+    fn pitfall(&self, pattern: Pattern) -> Pitfall {
+        let quorum = self.learner().quorum;
+        let mut recoveries: Vec<Recovery> = pattern
+            .branches
+            .into_iter()
+            .map(|(tools, evidence)| {
+                let support = self.support(&evidence);
+                Recovery { tools, support, status: support.status(quorum) }
+            })
+            .collect();
+        recoveries.sort_by(|a, b| b.support.interval().0.total_cmp(&a.support.interval().0));
+        let trials = recoveries.iter().map(|recovery| recovery.support.trials).sum();
+        let mut signature = pattern.signature.into_iter();
+        Pitfall {
+            pattern: pattern.id,
+            tool: signature.next().unwrap_or_default(),
+            error: signature.next().unwrap_or_default(),
+            trials,
+            recoveries,
+        }
+    }
+}
+
+fn score(hit: &Hit) -> f64 {
+    (hit.words + VECTOR_WEIGHT * f64::from(hit.vector).max(0.0)) / (1.0 + VECTOR_WEIGHT)
+}

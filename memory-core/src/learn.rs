@@ -1,0 +1,364 @@
+//! Learning: a pure fold of completed episodes into patterns.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::text::error_signature;
+use crate::{
+    Counts, Episode, Error, Evidence, LearnerId, Move, Pattern, PatternId, PatternKind, Result, Scope, Step, Support,
+};
+
+/// Names every learner; random, fixed for ever.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_7a4e_50c1_4f0e_9c55_27d7_31f0_a9be);
+
+/// Raised with every change of what [`Learner::observe`] returns.
+const REVISION: u32 = 1;
+
+/// How many steps after an error a recovery may take.
+const RECOVERY_STEPS: usize = 3;
+
+/// How episodes become knowledge.
+///
+/// # Default
+/// Time buckets of a day, a half-life of 90 days, a quorum of 3 episodes.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learner {
+    /// The width of the time buckets that evidence is counted in: a second to 10,000 days. Part of the learner's identity.
+    pub bucket: TimeDelta,
+    /// The time in which evidence loses half of its weight when it is read: a bucket to 100,000 days.
+    pub half_life: TimeDelta,
+    /// Distinct episodes below which a pattern is only a candidate; 1 or more.
+    pub quorum: u32,
+}
+
+impl Default for Learner {
+    fn default() -> Self {
+        Self { bucket: TimeDelta::days(1), half_life: TimeDelta::days(90), quorum: 3 }
+    }
+}
+
+impl Learner {
+    /// Sets the width of the time buckets.
+    #[must_use]
+    pub fn with_bucket(mut self, bucket: TimeDelta) -> Self {
+        self.bucket = bucket;
+        self
+    }
+
+    /// Sets the half-life of evidence.
+    #[must_use]
+    pub fn with_half_life(mut self, half_life: TimeDelta) -> Self {
+        self.half_life = half_life;
+        self
+    }
+
+    /// Sets the quorum.
+    #[must_use]
+    pub fn with_quorum(mut self, quorum: u32) -> Self {
+        self.quorum = quorum;
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) outside the ranges given with the fields.
+    pub fn validate(&self) -> Result<()> {
+        if !(TimeDelta::seconds(1)..=TimeDelta::days(10_000)).contains(&self.bucket) {
+            return Err(Error::invalid("learner.bucket", self.bucket, "1 second ..= 10,000 days"));
+        }
+        if !(self.bucket..=TimeDelta::days(100_000)).contains(&self.half_life) {
+            let range = format_args!("the bucket, {}, ..= 100,000 days", self.bucket).to_string();
+            return Err(Error::invalid("learner.half_life", self.half_life, range));
+        }
+        if self.quorum == 0 {
+            return Err(Error::invalid("learner.quorum", self.quorum, "1 or more"));
+        }
+        Ok(())
+    }
+
+    /// Its identity: the same for every learner that observes the same.
+    pub fn id(&self) -> LearnerId {
+        let name = format!("revision={REVISION} bucket={}", self.bucket.num_seconds());
+        LearnerId::new(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
+    }
+
+    /// The time bucket of a moment.
+    pub fn bucket_of(&self, at: DateTime<Utc>) -> i64 {
+        at.timestamp().div_euclid(self.bucket.num_seconds().max(1))
+    }
+
+    /// The weight of evidence at a moment.
+    pub fn support(&self, evidence: &Evidence, now: DateTime<Utc>) -> Support {
+        let half_life = self.half_life.num_seconds() as f64 / self.bucket.num_seconds().max(1) as f64;
+        evidence.support(self.bucket_of(now), half_life)
+    }
+
+    /// Everything one episode shows: patterns with the evidence of this episode alone, each once, by rising id.
+    ///
+    /// Pure: it depends on nothing but the episode and the learner's identity.
+    pub fn observe(&self, episode: &Episode) -> Vec<Pattern> {
+        let mut observer = Observer { learner: self, id: self.id(), episode, found: BTreeMap::new() };
+        observer.transitions();
+        observer.sequences();
+        observer.recoveries();
+        observer.failures();
+        observer.progress();
+        observer.found.into_values().collect()
+    }
+}
+
+struct Observer<'a> {
+    learner: &'a Learner,
+    id: LearnerId,
+    episode: &'a Episode,
+    found: BTreeMap<PatternId, Pattern>,
+}
+
+impl Observer<'_> {
+    /// Counts trials of a pattern's branch; the episode itself counts once.
+    fn see(&mut self, kind: PatternKind, signature: Vec<String>, branch: &str, success: bool) {
+        let Episode { scope, task, completed_at, .. } = self.episode;
+        let pattern = Pattern::new(self.id, scope.clone(), kind, task.domain.clone(), signature);
+        let pattern = self.found.entry(pattern.id).or_insert(pattern);
+        let counts = Counts { episodes: 0, trials: 1, successes: u64::from(success) };
+        let bucket = self.learner.bucket_of(*completed_at);
+        match pattern.branches.entry(branch.to_owned()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Evidence::in_bucket(bucket, Counts { episodes: 1, ..counts }));
+            }
+            Entry::Occupied(mut occupied) => occupied.get_mut().add(&Evidence::in_bucket(bucket, counts)),
+        }
+    }
+
+    /// Counts a pattern that an episode either contains or does not.
+    fn see_once(&mut self, kind: PatternKind, signature: Vec<String>, success: bool) {
+        let Episode { scope, task, .. } = self.episode;
+        let id = Pattern::new(self.id, scope.clone(), kind, task.domain.clone(), signature.clone()).id;
+        if !self.found.contains_key(&id) {
+            self.see(kind, signature, "", success);
+        }
+    }
+
+    fn transitions(&mut self) {
+        for (place, step) in self.episode.steps.iter().enumerate() {
+            for context in contexts(&self.episode.steps[..place]) {
+                self.see(PatternKind::Transition, context, &step.tool, self.episode.succeeded());
+            }
+        }
+    }
+
+    fn sequences(&mut self) {
+        for length in 2..=3 {
+            for moves in self.episode.steps.windows(length) {
+                let signature = moves.iter().map(signature).collect();
+                self.see_once(PatternKind::ToolSequence, signature, self.episode.succeeded());
+            }
+        }
+    }
+
+    fn recoveries(&mut self) {
+        let steps = &self.episode.steps;
+        for (place, failed) in steps.iter().enumerate().filter(|(_, step)| !step.ok) {
+            let after = &steps[place + 1..steps.len().min(place + 1 + RECOVERY_STEPS)];
+            let repaired = after.iter().position(|step| step.ok && step.tool == failed.tool);
+            let end = repaired.or_else(|| after.iter().position(|step| step.ok)).map_or(after.len(), |end| end + 1);
+            let path: Vec<&str> = after[..end].iter().map(|step| step.tool.as_str()).collect();
+            self.see(PatternKind::ErrorRecovery, error_of(failed), &path.join(" > "), repaired.is_some());
+        }
+    }
+
+    fn failures(&mut self) {
+        let failed = !self.episode.succeeded();
+        let steps = &self.episode.steps;
+        for (place, _) in steps.iter().enumerate().filter(|(_, step)| !step.ok) {
+            for moves in [&steps[place..=place], &steps[place.saturating_sub(1)..=place]] {
+                self.see_once(PatternKind::FailureMode, moves.iter().map(signature).collect(), failed);
+            }
+        }
+    }
+
+    fn progress(&mut self) {
+        let steps = &self.episode.steps;
+        for done in 0..steps.len().max(1) {
+            self.see_once(PatternKind::Context, progress(&steps[..done]), self.episode.succeeded());
+        }
+    }
+}
+
+/// The signature of how far an episode has come.
+fn progress(steps: &[Step]) -> Vec<String> {
+    const MOST: usize = 4;
+    let ended = match steps.last() {
+        Some(step) if !step.ok => "error",
+        _ => "ok",
+    };
+    vec![format!("{} steps", steps.len().min(MOST)), ended.to_owned()]
+}
+
+fn signature(step: &Step) -> String {
+    if step.ok { Move::Ok(&step.tool) } else { Move::Error(&step.tool) }.signature()
+}
+
+/// The signature of the error that a failed step met.
+fn error_of(step: &Step) -> Vec<String> {
+    vec![step.tool.clone(), error_signature(&step.observation)]
+}
+
+/// The signatures of the moves before the next step, from the most general to the most specific: nothing, the last move,
+/// the last two, the last three. The start of the episode counts as a move.
+pub(crate) fn contexts(steps: &[Step]) -> Vec<Vec<String>> {
+    const ORDER: usize = 3;
+    let mut moves: Vec<String> = steps[steps.len().saturating_sub(ORDER)..].iter().map(signature).collect();
+    if moves.len() < ORDER {
+        moves.insert(0, Move::Start.signature());
+    }
+    (0..=moves.len()).map(|order| moves[moves.len() - order..].to_vec()).collect()
+}
+
+/// The transition patterns that speak about what comes after these steps, from general to specific.
+pub(crate) fn transitions_after(
+    learner: LearnerId,
+    scope: &Scope,
+    domain: Option<&str>,
+    steps: &[Step],
+) -> Vec<Pattern> {
+    let pattern =
+        |signature| Pattern::new(learner, scope.clone(), PatternKind::Transition, domain.map(str::to_owned), signature);
+    contexts(steps).into_iter().map(pattern).collect()
+}
+
+/// The pattern of how episodes fare after these steps.
+pub(crate) fn context_after(learner: LearnerId, scope: &Scope, domain: Option<&str>, steps: &[Step]) -> Pattern {
+    Pattern::new(learner, scope.clone(), PatternKind::Context, domain.map(str::to_owned), progress(steps))
+}
+
+/// The recovery pattern that speaks about this failed step.
+pub(crate) fn recovery_of(learner: LearnerId, scope: &Scope, domain: Option<&str>, step: &Step) -> Pattern {
+    Pattern::new(learner, scope.clone(), PatternKind::ErrorRecovery, domain.map(str::to_owned), error_of(step))
+}
+
+/// Patterns by id, folded from episodes: what is learned from a log, or from a stretch of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Knowledge {
+    patterns: BTreeMap<PatternId, Pattern>,
+}
+
+impl Knowledge {
+    /// Learns from one more episode.
+    pub(crate) fn learn(&mut self, learner: &Learner, episode: &Episode) {
+        learner.observe(episode).iter().for_each(|pattern| self.add(pattern));
+    }
+
+    /// Adds the evidence of a pattern.
+    pub(crate) fn add(&mut self, pattern: &Pattern) {
+        match self.patterns.entry(pattern.id) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(pattern.clone());
+            }
+            Entry::Occupied(mut occupied) => occupied.get_mut().add(pattern),
+        }
+    }
+
+    pub(crate) fn get(&self, id: PatternId) -> Option<&Pattern> {
+        self.patterns.get(&id)
+    }
+
+    pub(crate) fn ids(&self) -> Vec<PatternId> {
+        self.patterns.keys().copied().collect()
+    }
+
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.patterns.values()
+    }
+
+    pub(crate) fn into_patterns(self) -> Vec<Pattern> {
+        self.patterns.into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EpisodeId, Outcome, Task};
+
+    fn episode(steps: Vec<Step>, outcome: Outcome) -> Episode {
+        let at = DateTime::from_timestamp(86_400 * 3 + 5, 0).unwrap();
+        let task = Task::new("fix it").domain("web");
+        Episode::new(EpisodeId::new(Uuid::nil()), Scope::default(), task, steps, outcome, at, at)
+    }
+
+    fn find<'a>(patterns: &'a [Pattern], text: &str) -> &'a Pattern {
+        patterns
+            .iter()
+            .find(|pattern| pattern.to_string() == text)
+            .unwrap_or_else(|| panic!("{text} not in {patterns:#?}"))
+    }
+
+    fn counts(pattern: &Pattern, branch: &str) -> [u64; 3] {
+        pattern.branches[branch].total().into()
+    }
+
+    #[test]
+    fn sees_transitions_sequences_recoveries_and_failures() {
+        let steps = vec![
+            Step::new("test").error("error 12 in 'a.rs'"),
+            Step::new("edit").ok(""),
+            Step::new("test").ok("passed"),
+            Step::new("test").ok("passed"),
+        ];
+        let patterns = Learner::default().observe(&episode(steps.clone(), Outcome::success("")));
+        assert_eq!(counts(find(&patterns, "transition []"), "test"), [1, 3, 3]);
+        assert_eq!(counts(find(&patterns, "transition [(start)]"), "test"), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "transition [(start) > test!]"), "edit"), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "transition [test! > edit > test]"), "test"), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "tool_sequence [test! > edit]"), ""), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "error_recovery [test > error # in '…']"), "edit > test"), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "failure_mode [test!]"), ""), [1, 1, 0]);
+        assert_eq!(counts(find(&patterns, "context [0 steps > ok]"), ""), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "context [1 steps > error]"), ""), [1, 1, 1]);
+        assert_eq!(patterns[0].branches.values().next().unwrap().buckets().next().unwrap().0, 3);
+
+        let failed = Learner::default().observe(&episode(steps, Outcome::failure("")));
+        assert_eq!(counts(find(&failed, "failure_mode [test!]"), ""), [1, 1, 1]);
+        assert_eq!(counts(find(&failed, "transition []"), "edit"), [1, 1, 0]);
+    }
+
+    #[test]
+    fn an_error_that_is_not_repaired_counts_against_its_recovery() {
+        let steps = vec![Step::new("open").error("denied"), Step::new("list").ok(""), Step::new("list").ok("")];
+        let patterns = Learner::default().observe(&episode(steps, Outcome::failure("")));
+        assert_eq!(counts(find(&patterns, "error_recovery [open > denied]"), "list"), [1, 1, 0]);
+        let steps = vec![Step::new("open").error("denied")];
+        let patterns = Learner::default().observe(&episode(steps, Outcome::failure("")));
+        assert_eq!(counts(find(&patterns, "error_recovery [open > denied]"), ""), [1, 1, 0]);
+    }
+
+    #[test]
+    fn a_typical_episode_makes_at_most_sixty_patterns() {
+        let tool = |place: usize| format!("tool{place}");
+        let steps = (0..8).map(|place| Step { ok: place % 4 != 3, ..Step::new(tool(place)) }).collect();
+        let patterns = Learner::default().observe(&episode(steps, Outcome::success("")));
+        assert!(patterns.len() <= 60, "{}", patterns.len());
+        assert!(patterns.is_sorted_by_key(|pattern| pattern.id));
+    }
+
+    #[test]
+    fn refuses_settings_out_of_range() {
+        assert!(Learner::default().validate().is_ok());
+        assert!(Learner::default().with_bucket(TimeDelta::zero()).validate().is_err());
+        assert!(Learner::default().with_half_life(TimeDelta::hours(1)).validate().is_err());
+        assert!(Learner::default().with_quorum(0).validate().is_err());
+    }
+
+    #[test]
+    fn the_identity_changes_with_what_is_observed_only() {
+        let learner = Learner::default();
+        assert_eq!(learner.id(), learner.with_quorum(9).id());
+        assert_ne!(learner.id(), learner.with_bucket(TimeDelta::hours(1)).id());
+    }
+}
