@@ -1,0 +1,361 @@
+//! The invariants of learning as property tests, over any store.
+//!
+//! Whatever the order of the episodes, however the projection steps were cut, and whatever was deleted in between: what is
+//! known is the fold of the episodes that are there. [`invariant_tests!`](crate::invariant_tests) makes a test of each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{TimeDelta, Utc};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::{Fault, FaultyStore, ManualClock, Operation, samples};
+use crate::{
+    Batch, Episode, Error, ErrorKind, Filter, Hit, Key, Learner, Memory, MemoryStore, MemoryStoreExt, Pattern,
+    PatternId, Record, RecordKind, Recording, Scan, Search, Status,
+};
+
+/// Makes a `#[test]` of each invariant, named like it.
+///
+/// The arguments are how many random cases each is tried with, and an async function or closure that gives a fresh, empty
+/// store and a guard that lives as long as the case.
+///
+/// ```
+/// mod invariants {
+///     memory_core::invariant_tests!(4, async || (memory_core::InMemoryStore::new(), ()));
+/// }
+/// ```
+#[macro_export]
+macro_rules! invariant_tests {
+    (@tests [$cases:expr, $factory:expr] $($invariant:ident,)*) => {
+        $(
+            #[test]
+            fn $invariant() {
+                $crate::testkit::invariants::$invariant($cases, $factory);
+            }
+        )*
+    };
+    ($cases:expr, $factory:expr) => {
+        $crate::invariant_tests! { @tests [$cases, $factory]
+            rebuilding_gives_the_live_knowledge,
+            order_does_not_matter,
+            merging_is_learning_from_the_union,
+            unlearning_leaves_no_trace,
+            knowledge_as_of_a_moment_is_the_fold_until_then,
+            no_status_is_stuck,
+            each_episode_counts_exactly_once,
+            lineage_names_the_episodes_behind,
+        }
+    };
+}
+
+/// What happens to the episodes of a case, beside being recorded.
+#[derive(Clone, Debug)]
+struct Case {
+    episodes: Vec<Episode>,
+    /// For each episode: whether a projection step follows it.
+    cuts: Vec<bool>,
+    /// For each episode: whether it is deleted, and whether at once or at the end.
+    deletions: Vec<Option<bool>>,
+    /// The order of another telling.
+    order: Vec<usize>,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    (samples::episodes(samples::scope("acme/coder"), 1..14), any::<u64>()).prop_flat_map(|(episodes, _)| {
+        let count = episodes.len();
+        let order = Just((0..count).collect::<Vec<_>>()).prop_shuffle();
+        let deletions = vec(prop_oneof![3 => Just(None), 1 => any::<bool>().prop_map(Some)], count);
+        (Just(episodes), vec(any::<bool>(), count), deletions, order)
+            .prop_map(|(episodes, cuts, deletions, order)| Case { episodes, cuts, deletions, order })
+    })
+}
+
+fn check<F: Future<Output = ()>>(count: u32, property: impl Fn(Case) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let config = Config { cases: count, failure_persistence: None, ..Config::default() };
+    let result = TestRunner::new(config).run(&cases(), |case| {
+        runtime.block_on(property(case));
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+}
+
+async fn open(store: impl MemoryStore) -> Memory {
+    Memory::builder().store(store).scope(samples::scope("acme/coder")).build().await.unwrap()
+}
+
+async fn record(memory: &Memory, episode: &Episode) {
+    memory.record(recording(episode)).await.unwrap();
+}
+
+fn recording(episode: &Episode) -> Recording {
+    Recording::new(episode.task.clone(), episode.outcome.clone())
+        .id(episode.id)
+        .steps(episode.steps.clone())
+        .started_at(episode.started_at)
+        .completed_at(episode.completed_at)
+}
+
+/// Records, projects and deletes as the case says; gives the episodes that are left.
+async fn live(memory: &Memory, case: &Case) -> Vec<Episode> {
+    for ((episode, cut), deletion) in case.episodes.iter().zip(&case.cuts).zip(&case.deletions) {
+        record(memory, episode).await;
+        if *cut {
+            memory.project().await.unwrap();
+        }
+        if *deletion == Some(true) {
+            memory.delete(episode.id).await.unwrap();
+        }
+    }
+    for (episode, _) in case.episodes.iter().zip(&case.deletions).filter(|(_, deletion)| **deletion == Some(false)) {
+        memory.delete(episode.id).await.unwrap();
+    }
+    let kept = case.episodes.iter().zip(&case.deletions).filter(|(_, deletion)| deletion.is_none());
+    kept.map(|(episode, _)| episode.clone()).collect()
+}
+
+/// The definition of knowledge, in as few words as possible.
+fn fold<'a>(episodes: impl IntoIterator<Item = &'a Episode>) -> Vec<Pattern> {
+    let mut patterns: BTreeMap<PatternId, Pattern> = BTreeMap::new();
+    for observed in episodes.into_iter().flat_map(|episode| Learner::default().observe(episode)) {
+        match patterns.get_mut(&observed.id) {
+            Some(pattern) => pattern.add(&observed),
+            None => {
+                patterns.insert(observed.id, observed);
+            }
+        }
+    }
+    patterns.into_values().collect()
+}
+
+async fn stored_patterns(store: &dyn MemoryStore) -> Vec<Pattern> {
+    let stored = store.scan_all(Scan::new(RecordKind::Pattern)).await.unwrap();
+    let patterns = stored.into_iter().map(|stored| match stored.record {
+        Record::Pattern(pattern) => pattern,
+        other => panic!("{other:?} is no pattern"),
+    });
+    patterns.collect()
+}
+
+/// Projecting all episodes from nothing gives exactly the live knowledge, however the steps were cut; and puts right what
+/// was damaged.
+pub fn rebuilding_gives_the_live_knowledge<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    check(cases, async |case| {
+        let (store, _guard) = factory().await;
+        let memory = open(store).await;
+        let left = live(&memory, &case).await;
+        let expected = fold(&left);
+        assert_eq!(memory.patterns().await.unwrap(), expected, "live, with what lies beyond the watermark");
+        memory.project().await.unwrap();
+        assert_eq!(memory.health().await.unwrap().episodes_behind, 0);
+        assert_eq!(stored_patterns(memory.store()).await, expected, "stored");
+        let rebuilt = memory.rebuild().await.unwrap();
+        assert_eq!((rebuilt.episodes, rebuilt.patterns), (left.len() as u64, expected.len() as u64));
+        assert_eq!(rebuilt.repaired, 0);
+        if let Some(pattern) = expected.first() {
+            let mut extra = pattern.clone();
+            extra.id = PatternId::new(samples::uuid(7));
+            let damage = Batch::new().delete(Key::Pattern(pattern.id)).put(Record::Pattern(extra));
+            memory.store().commit(&damage).await.unwrap();
+            assert_eq!(memory.rebuild().await.unwrap().repaired, 2);
+            assert_eq!(stored_patterns(memory.store()).await, expected, "repaired");
+        }
+    });
+}
+
+/// Any permutation of completions gives the same knowledge.
+pub fn order_does_not_matter<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    check(cases, async |case| {
+        let ((one, _guard), (other, _other_guard)) = (factory().await, factory().await);
+        let (one, other) = (open(one).await, open(other).await);
+        for (episode, cut) in case.episodes.iter().zip(&case.cuts) {
+            record(&one, episode).await;
+            if *cut {
+                one.project().await.unwrap();
+            }
+        }
+        for place in &case.order {
+            record(&other, &case.episodes[*place]).await;
+        }
+        assert_eq!(one.patterns().await.unwrap(), other.patterns().await.unwrap());
+    });
+}
+
+/// Merging two stores, which may share episodes, is learning from the union.
+pub fn merging_is_learning_from_the_union<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    check(cases, async |case| {
+        let ((one, _guard), (other, _other_guard)) = (factory().await, factory().await);
+        let (one, other) = (open(one).await, open(other).await);
+        for (place, episode) in case.episodes.iter().enumerate() {
+            if place % 3 != 0 {
+                record(&one, episode).await;
+            }
+            if place % 3 != 1 {
+                record(&other, episode).await;
+            }
+        }
+        one.project().await.unwrap();
+        for stored in other.store().scan_all(Scan::new(RecordKind::Episode)).await.unwrap() {
+            let Record::Episode(logged) = stored.record else { panic!("{stored:?} is no episode") };
+            record(&one, &logged.episode).await;
+        }
+        assert_eq!(one.patterns().await.unwrap(), fold(&case.episodes));
+    });
+}
+
+/// Deleting an episode leaves exactly what never having seen it would leave: patterns, words and vectors.
+pub fn unlearning_leaves_no_trace<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    check(cases, async |case| {
+        let ((store, _guard), (other, _other_guard)) = (factory().await, factory().await);
+        let (memory, never_saw) = (open(store).await, open(other).await);
+        let left = live(&memory, &case).await;
+        for episode in &left {
+            record(&never_saw, episode).await;
+        }
+        for memory in [&memory, &never_saw] {
+            memory.project().await.unwrap();
+        }
+        assert_eq!(stored_patterns(memory.store()).await, stored_patterns(never_saw.store()).await);
+        for text in ["fix login", "test report deploy", "query"] {
+            let (found, expected) = (found(&memory, text).await, found(&never_saw, text).await);
+            assert_eq!(found, expected, "{text}");
+        }
+        for gone in case.episodes.iter().filter(|episode| !left.contains(episode)) {
+            assert_eq!(memory.episode(gone.id).await.unwrap_err().kind(), ErrorKind::NotFound);
+            assert_eq!(memory.delete(gone.id).await.unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        assert_eq!(memory.health().await.unwrap().store.episodes, left.len() as u64);
+    });
+}
+
+/// What a search by words and by vector finds, without versions, which count deletions too.
+async fn found(memory: &Memory, text: &str) -> Vec<(crate::EpisodeId, f64, f32)> {
+    let vector = match &memory.store().scan_all(Scan::new(RecordKind::Episode)).await.unwrap()[..] {
+        [first, ..] => match &first.record {
+            Record::Episode(logged) => logged.vector.clone(),
+            _ => None,
+        },
+        [] => None,
+    };
+    let search = Search::new(memory.scope().clone()).text(text).vector(vector).filter(Filter::default()).k(100);
+    let hits = memory.store().search(&search).await.unwrap();
+    hits.into_iter().map(|Hit { id, words, vector, .. }| (id, words, vector)).collect()
+}
+
+/// Knowledge at a moment is the fold of the episodes completed by then.
+pub fn knowledge_as_of_a_moment_is_the_fold_until_then<S: MemoryStore, G>(
+    cases: u32,
+    factory: impl AsyncFn() -> (S, G),
+) {
+    check(cases, async |case| {
+        let (store, _guard) = factory().await;
+        let memory = open(store).await;
+        let left = live(&memory, &case).await;
+        let completions = left.iter().map(|episode| episode.completed_at);
+        for moment in completions.flat_map(|at| [at - TimeDelta::nanoseconds(1), at]) {
+            let expected = fold(left.iter().filter(|episode| episode.completed_at <= moment));
+            assert_eq!(memory.patterns_as_of(moment).await.unwrap(), expected, "{moment}");
+        }
+        assert_eq!(memory.patterns_as_of(Utc::now()).await.unwrap(), memory.patterns().await.unwrap());
+    });
+}
+
+/// Status is a function of the evidence and the time, never of the path that led there.
+pub fn no_status_is_stuck<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    check(cases, async |case| {
+        let ((store, _guard), (other, _other_guard)) = (factory().await, factory().await);
+        let clock = ManualClock::new(samples::time(0));
+        let open = async |store: Arc<dyn MemoryStore>| {
+            let builder = Memory::builder().store(store).scope(samples::scope("acme/coder"));
+            builder.clock(clock.clone()).build().await.unwrap()
+        };
+        let (winding, direct) = (open(Arc::new(store)).await, open(Arc::new(other)).await);
+        let mut left = Vec::new();
+        for (episode, deletion) in case.episodes.iter().zip(&case.deletions) {
+            record(&winding, episode).await;
+            statuses(&winding).await;
+            match deletion {
+                Some(_) => winding.delete(episode.id).await.unwrap(),
+                None => left.push(episode),
+            }
+        }
+        for episode in left {
+            record(&direct, episode).await;
+        }
+        for days in [0, 2, 90, 2_000] {
+            clock.set(samples::time(days * 86_400));
+            assert_eq!(statuses(&winding).await, statuses(&direct).await, "after {days} days");
+        }
+        let aged = statuses(&winding).await;
+        assert!(aged.values().all(|status| *status == Status::Candidate), "evidence of years ago is no evidence: {aged:?}");
+    });
+}
+
+async fn statuses(memory: &Memory) -> BTreeMap<(PatternId, String), Status> {
+    let quorum = memory.learner().quorum;
+    let mut statuses = BTreeMap::new();
+    for pattern in memory.patterns().await.unwrap() {
+        for (branch, evidence) in &pattern.branches {
+            statuses.insert((pattern.id, branch.clone()), memory.support(evidence).status(quorum));
+        }
+    }
+    statuses
+}
+
+/// An episode appended twice is one; a write or a projection step that is retried after an ambiguous failure, or raced by
+/// another engine on the same store, counts once.
+pub fn each_episode_counts_exactly_once<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    check(cases, async |case| {
+        let (store, _guard) = factory().await;
+        let store = Arc::new(FaultyStore::new(store));
+        let (one, other) = (open(Arc::clone(&store)).await, open(Arc::clone(&store)).await);
+        let ambiguous = || Fault::After(Error::new(ErrorKind::Unavailable, "the answer was lost"));
+        for (episode, cut) in case.episodes.iter().zip(&case.cuts) {
+            store.script_next(Operation::Commit, ambiguous());
+            let mut tries = 0;
+            while one.record(recording(episode)).await.is_err() {
+                tries += 1;
+                assert!(tries < 10, "a retried write succeeds");
+            }
+            record(&other, episode).await;
+            if *cut {
+                store.script_next(Operation::Commit, ambiguous());
+                let (a, b) = tokio::join!(one.project(), other.project());
+                drop((a, b));
+            }
+        }
+        let mut changed = recording(&case.episodes[0]);
+        changed.outcome.summary.push('!');
+        assert_eq!(one.record(changed).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        let (a, b) = tokio::join!(one.project(), other.project());
+        drop((a, b));
+        while one.project().await.is_err() {}
+        assert_eq!(stored_patterns(&*store).await, fold(&case.episodes));
+        assert_eq!(one.health().await.unwrap().store.episodes, case.episodes.len() as u64);
+    });
+}
+
+/// Every pattern can name the episodes behind it, and their observations add up to it.
+pub fn lineage_names_the_episodes_behind<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    check(cases.div_ceil(4), async |case| {
+        let (store, _guard) = factory().await;
+        let memory = open(store).await;
+        let left = live(&memory, &case).await;
+        for pattern in memory.patterns().await.unwrap() {
+            let lineage = memory.lineage(pattern.id).await.unwrap();
+            let behind = left.iter().filter(|episode| lineage.contains(&episode.id));
+            let expected = fold(behind).into_iter().find(|other| other.id == pattern.id);
+            assert_eq!(expected, Some(pattern));
+        }
+        for gone in case.episodes.iter().filter(|episode| !left.contains(episode)) {
+            for observed in Learner::default().observe(gone) {
+                assert!(!memory.lineage(observed.id).await.unwrap().contains(&gone.id));
+            }
+        }
+    });
+}
