@@ -205,6 +205,9 @@ impl State {
                         check_vector(vector, space)?;
                     }
                 }
+                Change::Delete(Key::Space) => {
+                    return Err(Error::invalid("delete", "the vector space", "other records"));
+                }
                 _ => {}
             }
         }

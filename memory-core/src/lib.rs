@@ -13,6 +13,8 @@ mod pattern;
 pub mod ranking;
 mod scope;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod text;
 
 pub use clock::*;

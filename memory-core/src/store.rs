@@ -99,7 +99,7 @@ pub struct Watermark {
 #[expect(clippy::exhaustive_enums, reason = "a store must hold every kind of record")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
-    /// The vector space of the store. It can be put once and never changed.
+    /// The vector space of the store. It can be put once, and never changed or deleted.
     Space(VectorSpace),
     /// How far a learner has read the log.
     Watermark(Watermark),
@@ -289,7 +289,8 @@ pub struct Commit {
 
 /// Which records a scan or a search looks at. Every part that is set must match; the default matches all.
 ///
-/// Only [`RecordKind::Episode`] has outcomes, tags, languages and times; on other kinds those parts must be unset.
+/// Texts are compared byte for byte. Only records of [`RecordKind::Episode`] can be filtered; on other kinds every part must be
+/// unset.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -371,7 +372,8 @@ pub enum Cursor {
 pub struct Scan {
     /// The kind of the records.
     pub kind: RecordKind,
-    /// Whose records; `None` reads those of every scope and is for the engine's own upkeep.
+    /// Whose records; `None` reads those of every scope and is for the engine's own upkeep. Records without a scope of their
+    /// own ([`Record::scope`]) are read only with `None`.
     pub scope: Option<Scope>,
     /// Which records.
     pub filter: Filter,
@@ -462,7 +464,7 @@ pub struct Page {
 pub struct Search {
     /// Whose episodes.
     pub scope: Scope,
-    /// Words to look for; up to 10,000 bytes.
+    /// Words to look for, with no syntax of any kind; the engine bounds its length.
     pub text: Option<String>,
     /// A query vector in the store's space.
     pub vector: Option<Vector>,
@@ -556,7 +558,7 @@ pub struct FeedEntry {
 pub struct Changes {
     /// The entries, by rising version. A record that changed several times appears once, at its last change.
     pub entries: Vec<FeedEntry>,
-    /// Everything up to here has been told; ask on from here.
+    /// Everything up to here has been told; ask on from here. What was asked for, when that is the end of the feed.
     pub upto: Version,
 }
 
@@ -614,8 +616,8 @@ pub trait MemoryStore: Debug + Display + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) when a condition does not hold;
-    /// [`Invalid`](crate::ErrorKind::Invalid) for a vector without a space or of another length than the space's, and
-    /// for an encoded record above 10,000,000 bytes;
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a vector without a space or of another length than the space's, for an
+    /// [encoded episode](crate::Episode::check_encoded_size) above 10,000,000 bytes, and for deleting the space;
     /// [`SpaceMismatch`](crate::ErrorKind::SpaceMismatch) for putting another space than the one already there;
     /// the store's own errors. After any error nothing of the batch is there, except after a failure whose outcome the store
     /// could not learn: then all or nothing of it is there.
@@ -633,7 +635,7 @@ pub trait MemoryStore: Debug + Display + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for a limit outside 1..=1000, a cursor of another kind of scan, or a filter
-    /// on a kind that does not have its fields; the store's own errors.
+    /// on another kind than episodes; the store's own errors.
     async fn scan(&self, scan: &Scan) -> Result<Page>;
 
     /// Finds the completed episodes of a scope that are most like a text, a vector, or both.
@@ -643,8 +645,8 @@ pub trait MemoryStore: Debug + Display + Send + Sync + 'static {
     /// The hits come by falling words score, then falling vector score, then that order.
     ///
     /// # Errors
-    /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100, a vector of the wrong length, or neither text nor
-    /// vector; the store's own errors.
+    /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100, a vector of the wrong length or in a store without a
+    /// space, or neither text nor vector; the store's own errors.
     async fn search(&self, search: &Search) -> Result<Vec<Hit>>;
 
     /// Tells what changed after a version, oldest first, up to `limit` (1..=1000) entries.

@@ -1,0 +1,387 @@
+//! Searches find the best by words and by vector, with exact scores.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use super::scans::{SCOPES, filtered};
+use super::{delete, found, get_all, put, scan, search, words};
+use crate::testkit::samples::{self, awkward_texts, episode, episode_id, logged, logged_with, time, vector};
+use crate::text::terms;
+use crate::{
+    Episode, ErrorKind, Filter, Hit, Key, LoggedEpisode, MemoryStore, Record, RecordKind, Scan, Scope, Search, Stored,
+    Verdict,
+};
+
+/// Rounding that adding the same numbers in another order may cause.
+const ROUNDING: f64 = 1e-12;
+
+fn assert_hits(hits: &[Hit], expected: &[Hit], why: &str) {
+    assert_eq!(found(hits), found(expected), "{why}: {hits:?}, expected {expected:?}");
+    for (hit, expected) in hits.iter().zip(expected) {
+        assert!((hit.words - expected.words).abs() <= ROUNDING, "{why}: {hit:?}, expected {expected:?}");
+        assert!((hit.vector - expected.vector).abs() <= 1e-6, "{why}: {hit:?}, expected {expected:?}");
+        assert_eq!(hit.version, expected.version, "{why}: the version that get tells");
+    }
+}
+
+/// What a search must find among the stored episodes, straight from the words of the contract.
+fn expected_hits(log: &[Stored], search: &Search) -> Vec<Hit> {
+    struct Document<'a> {
+        stored: &'a Stored,
+        logged: &'a LoggedEpisode,
+        terms: Vec<String>,
+    }
+    let documents: Vec<Document> = log
+        .iter()
+        .filter_map(|stored| match &stored.record {
+            Record::Episode(logged) if logged.episode.scope == search.scope => {
+                Some(Document { stored, logged, terms: terms(&logged.episode.task.text) })
+            }
+            _ => None,
+        })
+        .collect();
+    let count = documents.len() as f64;
+    let mean = documents.iter().map(|document| document.terms.len()).sum::<usize>() as f64 / count;
+    let query: BTreeSet<String> = terms(search.text.as_deref().unwrap_or_default()).into_iter().collect();
+    let idf = |term: &String| {
+        let found = documents.iter().filter(|document| document.terms.contains(term)).count() as f64;
+        (1.0 + (count - found + 0.5) / (found + 0.5)).ln()
+    };
+    let bound: f64 = query.iter().map(|term| idf(term) * 2.2).sum();
+    let mut hits: Vec<(Hit, DateTime<Utc>, bool)> = Vec::new();
+    for Document { stored, logged, terms } in &documents {
+        if !search.filter.matches(&logged.episode) {
+            continue;
+        }
+        let mut score = 0.0;
+        for term in &query {
+            let frequency = terms.iter().filter(|one| *one == term).count() as f64;
+            if frequency > 0.0 {
+                let norm = 1.2 * (0.25 + 0.75 * terms.len() as f64 / mean);
+                score += idf(term) * frequency * 2.2 / (frequency + norm);
+            }
+        }
+        let words = if score > 0.0 { score / bound } else { 0.0 };
+        let cosine = search.vector.as_ref().zip(logged.vector.as_ref()).map(|(query, own)| query.cosine(own));
+        let hit = Hit { id: logged.episode.id, version: stored.version, words, vector: cosine.unwrap_or(0.0) };
+        hits.push((hit, logged.episode.completed_at, cosine.is_some()));
+    }
+    type Found = (Hit, DateTime<Utc>, bool);
+    let tie = |a: &Found, b: &Found| b.1.cmp(&a.1).then(a.0.id.cmp(&b.0.id));
+    let by_words = |a: &Found, b: &Found| b.0.words.total_cmp(&a.0.words).then(tie(a, b));
+    let by_vector = |a: &Found, b: &Found| b.0.vector.total_cmp(&a.0.vector).then(tie(a, b));
+    let best = |order: &dyn Fn(&Found, &Found) -> Ordering, may: &dyn Fn(&Found) -> bool| -> Vec<Found> {
+        let mut all: Vec<Found> = hits.iter().filter(|one| may(one)).copied().collect();
+        all.sort_by(order);
+        all.truncate(search.k);
+        all
+    };
+    let mut union = best(&by_words, &|one| one.0.words > 0.0);
+    for one in best(&by_vector, &|one| one.2) {
+        if !union.contains(&one) {
+            union.push(one);
+        }
+    }
+    union.sort_by(|a, b| b.0.words.total_cmp(&a.0.words).then(b.0.vector.total_cmp(&a.0.vector)).then(tie(a, b)));
+    union.into_iter().map(|(hit, ..)| hit).collect()
+}
+
+async fn check_against_model(store: &dyn MemoryStore, searches: &[Search], why: &str) {
+    let log = scan(store, Scan::new(RecordKind::Episode)).await;
+    for one in searches {
+        let why = format!("{why}: {one:?}");
+        assert_hits(&search(store, one).await, &expected_hits(&log, one), &why);
+    }
+}
+
+/// Words are scored by BM25 as a share of its upper bound: here, three short texts whose scores were computed by hand.
+pub async fn search_scores_are_those_of_a_hand_computed_corpus(store: &dyn MemoryStore) {
+    // Three documents of 2, 4 and 3 terms; the mean is 3. So norm = 1.2 * (0.25 + 0.75 * length / 3) is 0.9, 1.5 and 1.2.
+    let texts = ["alpha beta", "the alpha and the alpha of gamma delta", "gamma, delta: epsilon!"];
+    let records: Vec<Record> = (1..).zip(texts).map(|(n, text)| logged(episode(n, text))).collect();
+    put(store, records.clone()).await;
+    let versions: Vec<_> = get_all(store, &records).await.iter().map(|stored| stored.version).collect();
+    // A term in two of three documents has idf = ln(1 + 1.5 / 2.5) = ln 1.6, in one ln(8 / 3), in none ln 8. The share of
+    // one term is frequency / (frequency + norm).
+    let cases: [(&str, &[(u128, f64)]); 9] = [
+        ("alpha", &[(2, 2.0 / 3.5), (1, 1.0 / 1.9)]),
+        ("Alphas, ALPHA alpha's", &[(2, 2.0 / 3.5), (1, 1.0 / 1.9)]),
+        ("what is alpha", &[(2, 2.0 / 3.5), (1, 1.0 / 1.9)]),
+        // A term that no document has lowers the share: ln 1.6 / (ln 1.6 + ln 8) of the above.
+        ("alpha zeta", &[(2, 0.105_345_863_283_904_05), (1, 0.097_029_084_603_595_83)]),
+        ("gamma epsilon", &[(3, 1.0 / 2.2), (2, 0.129_581_741_630_895_78)]),
+        ("beta", &[(1, 1.0 / 1.9)]),
+        ("epsilon", &[(3, 1.0 / 2.2)]),
+        ("gamma delta", &[(3, 1.0 / 2.2), (2, 0.4)]),
+        ("zeta", &[]),
+    ];
+    for (text, expected) in cases {
+        let expected: Vec<Hit> = expected
+            .iter()
+            .map(|(n, words)| {
+                let place = records.iter().position(|record| record.key() == Key::Episode(id(*n))).expect("a record");
+                Hit { id: id(*n), version: versions[place], words: *words, vector: 0.0 }
+            })
+            .collect();
+        assert_hits(&search(store, &words(text)).await, &expected, text);
+    }
+}
+
+fn id(n: u128) -> crate::EpisodeId {
+    crate::EpisodeId::new(samples::uuid(n))
+}
+
+const WORDS: [&str; 12] =
+    ["login", "test", "fix", "deploy", "query", "report", "server", "token", "cache", "the", "users", "naïve"];
+
+/// Episode `n` of a corpus in two scopes with repeated words, vectors for two of three, and times with ties.
+fn random_episode(n: u32) -> Record {
+    let mut state = u64::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % 1_000_003).expect("small") % below
+    };
+    let text: Vec<&str> = (0..1 + next(9)).map(|_| WORDS[next(WORDS.len())]).collect();
+    let mut episode = episode(n, &format!("{} alone{n}", text.join(" ")));
+    if next(4) == 0 {
+        episode.scope = samples::scope("default/other");
+    }
+    episode.task.domain = [None, Some("web".to_owned()), Some("data".to_owned())][next(3)].clone();
+    episode.outcome.verdict = [Verdict::Success, Verdict::Failure][next(2)];
+    episode.completed_at = time(i64::try_from(next(5)).expect("small"));
+    let components = [next(5), next(5), next(5)].map(|component| component as f32 - 2.0);
+    if next(3) == 0 { logged(episode) } else { logged_with(episode, vector(&components)) }
+}
+
+/// Searches by words, by vector and by both, for all and for few, filtered and not.
+fn searches() -> Vec<Search> {
+    let mut searches = Vec::new();
+    for scope in [Scope::default(), samples::scope("default/other")] {
+        for k in [1, 3, 10, 100] {
+            for filter in [Filter::default(), Filter::default().domain("web").verdict(Verdict::Success)] {
+                let search = || Search::new(scope.clone()).k(k).filter(filter.clone());
+                let near = Some(vector(&[1.0, 0.5, -1.0]));
+                searches.push(search().text("fix the login test"));
+                searches.push(search().text("users report naïve unknownword alone7"));
+                searches.push(search().vector(near.clone()));
+                searches.push(search().text("deploy server server").vector(near));
+                searches.push(search().text("token").vector(Some(vector(&[0.0, 0.0, 0.0]))));
+                searches.push(search().text("the").vector(Some(vector(&[-3.0, 0.0, 0.0]))));
+            }
+        }
+    }
+    searches
+}
+
+/// Every answer is that of a plain model: hits, scores, order and versions; also with many equal scores.
+pub async fn search_agrees_with_a_plain_model(store: &dyn MemoryStore) {
+    put(store, [Record::Space(samples::space(3))]).await;
+    check_against_model(store, &searches(), "empty").await;
+    for part in 0..4 {
+        put(store, (part * 30..part * 30 + 30).map(random_episode)).await;
+        check_against_model(store, &searches(), "growing").await;
+    }
+}
+
+/// What was deleted or replaced neither is found nor counts: the answers are those of a store that never saw it.
+pub async fn search_finds_the_same_after_deletes_and_replacements(store: &dyn MemoryStore) {
+    put(store, [Record::Space(samples::space(3))]).await;
+    put(store, (0..100).map(random_episode)).await;
+    delete(store, (0..100).step_by(3).map(|n| Key::Episode(episode_id(n)))).await;
+    check_against_model(store, &searches(), "after deletes").await;
+    // The numbers of half of the rest, with the content of others.
+    let moved = (1..100).step_by(6).filter_map(|n| match random_episode(n + 1_000) {
+        Record::Episode(LoggedEpisode { episode, vector }) => {
+            let episode = Episode { id: episode_id(n), ..Episode::clone(&episode) };
+            Some(Record::Episode(LoggedEpisode { episode: episode.into(), vector }))
+        }
+        _ => None,
+    });
+    put(store, moved).await;
+    check_against_model(store, &searches(), "after replacements").await;
+    put(store, (0..100).step_by(9).map(random_episode)).await;
+    check_against_model(store, &searches(), "put again").await;
+    delete(store, (0..100).map(|n| Key::Episode(episode_id(n)))).await;
+    check_against_model(store, &searches(), "after deleting all").await;
+    put(store, [logged(episode(1, "alpha beta")), logged(episode(2, "gamma alpha alpha alpha"))]).await;
+    // As in a store of these two: the mean is 3, the norms 0.9 and 1.5.
+    let scores: Vec<f64> = search(store, &words("alpha")).await.iter().map(|hit| hit.words).collect();
+    assert!((scores[0] - 3.0 / 4.5).abs() <= ROUNDING && (scores[1] - 1.0 / 1.9).abs() <= ROUNDING, "{scores:?}");
+}
+
+/// The answer unites the best `k` by words and the best `k` by vector; each hit has both scores, of words or vector alone
+/// too.
+pub async fn search_unites_the_best_by_words_and_by_vector(store: &dyn MemoryStore) {
+    let records = [
+        logged(episode(1, "walrus walrus")),
+        logged_with(episode(2, "walrus and seal"), vector(&[0.0, 1.0])),
+        logged_with(episode(3, "seal"), vector(&[1.0, 0.0])),
+        logged_with(episode(4, "whale"), vector(&[-1.0, 0.0])),
+        logged_with(episode(5, "whale"), vector(&[3.0, 4.0])),
+    ];
+    put(store, [Record::Space(samples::space(2))].into_iter().chain(records)).await;
+    let near = || Search::new(Scope::default()).vector(Some(vector(&[2.0, 0.0])));
+    let both = |k| near().text("walrus").k(k);
+    assert_eq!(found(&search(store, &both(1)).await), [1, 3], "one by words without a vector, one by vector");
+    assert_eq!(found(&search(store, &both(2)).await), [1, 2, 3, 5], "two by words, two by vector");
+    assert_eq!(found(&search(store, &both(3)).await), [1, 2, 3, 5], "only two have the word; 2 is in both lists");
+    assert_eq!(found(&search(store, &both(4)).await), [1, 2, 3, 5, 4], "an opposite vector is compared too");
+    let hits = search(store, &both(100)).await;
+    let vectors: Vec<f32> = hits.iter().map(|hit| hit.vector).collect();
+    for (score, expected) in vectors.iter().zip([0.0, 0.0, 1.0, 0.6, -1.0]) {
+        assert!((score - expected).abs() < 1e-6, "the cosine on every hit: {hits:?}");
+    }
+    assert!(hits[0].words > hits[1].words && hits[1].words > 0.0, "the words score on every hit: {hits:?}");
+    assert!(hits[2..].iter().all(|hit| hit.words == 0.0), "no word, no score: {hits:?}");
+
+    let hits = search(store, &near()).await;
+    assert_eq!(found(&hits), [3, 5, 2, 4], "by vector only: those with one");
+    assert!(hits.iter().all(|hit| hit.words == 0.0), "no text was given: {hits:?}");
+    let hits = search(store, &words("walrus")).await;
+    assert_eq!(found(&hits), [1, 2], "by words only: those with a matching word");
+    assert!(hits.iter().all(|hit| hit.vector == 0.0), "no vector was given: {hits:?}");
+    assert_eq!(found(&search(store, &near().text("")).await), [3, 5, 2, 4], "a text without words adds nothing");
+    assert_eq!(found(&search(store, &near().text("the of")).await), [3, 5, 2, 4], "nor do stop words");
+}
+
+/// Equal scores are ordered by later completion, then by smaller id; the same order says who is among the best `k`.
+pub async fn search_breaks_ties_by_completion_then_id(store: &dyn MemoryStore) {
+    let at = |n: u32, seconds: i64, nanoseconds: i64| {
+        let mut episode = episode(n, "an equal task");
+        episode.completed_at = time(seconds) + chrono::TimeDelta::nanoseconds(nanoseconds);
+        logged_with(episode, vector(&[1.0, 1.0]))
+    };
+    let records = [at(5, 0, 0), at(4, 9, 0), at(7, 9, 0), at(6, 9, 1), at(1, 5, 0), at(300, 9, 0), at(2, -9, 0)];
+    put(store, [Record::Space(samples::space(2))].into_iter().chain(records)).await;
+    let expected = [6, 4, 7, 300, 1, 5, 2];
+    for k in [1, 2, 3, 4, 7, 100] {
+        let best = &expected[..k.min(expected.len())];
+        let near = Search::new(Scope::default()).vector(Some(vector(&[1.0, 1.0]))).k(k);
+        assert_eq!(found(&search(store, &words("task").k(k)).await), best, "by words, k = {k}");
+        assert_eq!(found(&search(store, &near).await), best, "by vector, k = {k}");
+        assert_eq!(found(&search(store, &near.text("task")).await), best, "by both, k = {k}");
+    }
+}
+
+/// A search finds only what its filter lets through, with words, with a vector, with both, and for the smallest k.
+pub async fn search_filters_by_every_field(store: &dyn MemoryStore) {
+    let (episodes, filters) = filtered();
+    let records = episodes.into_iter().map(|episode| logged_with(episode, vector(&[1.0])));
+    put(store, [Record::Space(samples::space(1))].into_iter().chain(records)).await;
+    for (filter, expected) in filters {
+        // All six have the same scores and a later completion the higher the number.
+        let expected: Vec<u128> = expected.into_iter().rev().collect();
+        let text = words("task").filter(filter.clone());
+        let near = Search::new(Scope::default()).vector(Some(vector(&[1.0]))).k(Search::MAX_K).filter(filter.clone());
+        assert_eq!(found(&search(store, &text).await), expected, "by words, {filter:?}");
+        assert_eq!(found(&search(store, &near).await), expected, "by vector, {filter:?}");
+        assert_eq!(
+            found(&search(store, &near.text("task").k(1)).await),
+            expected[..expected.len().min(1)],
+            "{filter:?}"
+        );
+    }
+}
+
+/// A filter changes who is found, and not the score.
+pub async fn search_statistics_do_not_depend_on_the_filter(store: &dyn MemoryStore) {
+    let (episodes, filters) = filtered();
+    let mut texts = ["alpha", "alpha beta", "beta beta gamma", "gamma", "alpha gamma delta", "delta"].into_iter();
+    let episodes = episodes.into_iter().map(|mut episode| {
+        episode.task.text = texts.next().expect("six texts").to_owned();
+        logged(episode)
+    });
+    put(store, episodes).await;
+    let all = search(store, &words("alpha gamma")).await;
+    assert_eq!(all.len(), 5);
+    for (filter, expected) in filters {
+        let kept: Vec<Hit> = all.iter().filter(|hit| expected.contains(&hit.id.as_uuid().as_u128())).copied().collect();
+        let hits = search(store, &words("alpha gamma").filter(filter.clone())).await;
+        assert_hits(&hits, &kept, &format!("{filter:?}"));
+    }
+}
+
+/// Episodes of other scopes, above, below or named alike, are neither found nor counted in the statistics.
+pub async fn search_stays_in_its_scope(store: &dyn MemoryStore) {
+    put(store, [Record::Space(samples::space(1))]).await;
+    let own = |n: u32, scope: &str| {
+        let mut episode = episode(n, "walrus and seal");
+        episode.scope = samples::scope(scope);
+        logged_with(episode, vector(&[1.0]))
+    };
+    put(store, [own(1, SCOPES[0])]).await;
+    let alone = search(store, &Search::new(samples::scope(SCOPES[0])).text("walrus whale")).await[0].words;
+    for (n, scope) in (1..).zip(SCOPES) {
+        put(store, [own(n, scope)]).await;
+    }
+    for (n, scope) in (1..).zip(SCOPES) {
+        let scoped = || Search::new(samples::scope(scope)).k(Search::MAX_K);
+        let hits = search(store, &scoped().text("walrus whale")).await;
+        assert_eq!(found(&hits), [n], "by words in {scope}");
+        assert!((hits[0].words - alone).abs() <= ROUNDING, "{scope} scores as if it were alone: {hits:?}, not {alone}");
+        assert_eq!(found(&search(store, &scoped().vector(Some(vector(&[1.0])))).await), [n], "by vector in {scope}");
+    }
+    let nobody = Search::new(samples::scope("acme/coder/2")).text("walrus").vector(Some(vector(&[1.0])));
+    assert!(search(store, &nobody).await.is_empty(), "a scope without episodes");
+}
+
+/// A query is words and nothing else: no syntax of any query language, however long or odd.
+pub async fn search_takes_awkward_texts_as_words(store: &dyn MemoryStore) {
+    let texts = awkward_texts();
+    put(store, (1..).zip(&texts).map(|(n, text)| logged(episode(n, text)))).await;
+    put(store, (101..).zip(WORDS).map(|(n, text)| logged(episode(n, text)))).await;
+    let queries =
+        ["login*", "-login", "NOT login", "\"login test\"", "log*", "login OR 1=1", "text:login", "(((", "a AND"];
+    let long = WORDS.join(" ").repeat(150);
+    let all = texts.iter().map(String::as_str).chain(queries).chain([long.as_str()]);
+    let searches: Vec<Search> = all.flat_map(|text| [words(text), words(text).k(2)]).collect();
+    check_against_model(store, &searches, "awkward").await;
+}
+
+/// No match is an empty answer and no error: in an empty store, without a term, with unknown words, without vectors.
+pub async fn search_without_a_match_is_empty(store: &dyn MemoryStore) {
+    for text in ["walrus", "", " ", "the of and", "!?", "\0", "👩‍👩‍👧‍👦"] {
+        assert!(search(store, &words(text)).await.is_empty(), "{text:?} in an empty store");
+    }
+    put(store, [Record::Space(samples::space(1)), logged(episode(1, "seal")), logged(episode(2, "the"))]).await;
+    for text in ["walrus", "", " ", "the of and", "!?", "\0", "👩‍👩‍👧‍👦"] {
+        assert!(search(store, &words(text)).await.is_empty(), "{text:?}");
+    }
+    let near = Search::new(Scope::default()).vector(Some(vector(&[1.0])));
+    assert!(search(store, &near).await.is_empty(), "no episode has a vector");
+    put(store, samples::one_of_each(3).into_iter().filter(|record| record.key().kind() != RecordKind::Episode)).await;
+    assert!(search(store, &words("task 3")).await.is_empty(), "only completed episodes are found");
+}
+
+/// `k` out of range, a vector without a space or of another length, and neither text nor vector are invalid, whatever the
+/// store holds.
+pub async fn search_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
+    let any = || Search::new(Scope::default());
+    let refuse = async |search: Search| {
+        let answer = store.search(&search).await;
+        let kind = answer.as_ref().map_err(crate::Error::kind).err();
+        assert_eq!(kind, Some(ErrorKind::Invalid), "{search:?} gave {answer:?}");
+    };
+    refuse(any().vector(Some(vector(&[1.0])))).await;
+    for round in 0..2 {
+        for k in [0, 101, usize::MAX] {
+            refuse(any().text("task").k(k)).await;
+        }
+        refuse(any()).await;
+        refuse(any().filter(Filter::default().domain("web"))).await;
+        for k in [1, 100] {
+            search(store, &any().text("task").k(k)).await;
+        }
+        if round == 0 {
+            put(store, [Record::Space(samples::space(2)), logged(episode(1, "task"))]).await;
+        }
+        for components in [&[1.0][..], &[1.0, 2.0, 3.0]] {
+            refuse(any().vector(Some(vector(components)))).await;
+            refuse(any().text("task").vector(Some(vector(components)))).await;
+        }
+    }
+}

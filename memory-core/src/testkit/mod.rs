@@ -1,0 +1,28 @@
+//! What tests of stores, embedders, decorators and learning are made of.
+//!
+//! - [`contract`]: every promise of [`MemoryStore`](crate::MemoryStore) as a test; [`contract_tests!`](crate::contract_tests)
+//!   runs them all over one store.
+//! - [`embedder`]: the same for [`Embedder`](crate::Embedder), with
+//!   [`embedder_contract_tests!`](crate::embedder_contract_tests).
+//! - [`samples`]: records to store, from plain to awkward, and random episodes to learn from.
+//! - [`FaultyStore`] and [`FaultyEmbedder`]: fail, hold and count calls by a script.
+//! - [`ManualClock`]: time that moves when it is told to.
+//! - [`process`]: the same test in another process, to reopen what it stored or to be killed.
+//!
+//! Everything here panics when a test is to fail.
+
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "to fail a test is to panic, which the module's documentation says once"
+)]
+
+mod clock;
+pub mod contract;
+pub mod embedder;
+mod faulty;
+pub mod process;
+pub mod samples;
+
+pub use clock::ManualClock;
+pub use faulty::{EmbedderFault, Fault, FaultyEmbedder, FaultyStore, Gate, Operation};

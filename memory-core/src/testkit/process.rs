@@ -1,0 +1,56 @@
+//! The same test in another process.
+//!
+//! A test that must see what another process left behind, or that kills one, has two roles. It starts *itself* again as the
+//! child and tells the roles apart by [`is_child`]:
+//!
+//! ```no_run
+//! use memory_core::testkit::process;
+//!
+//! // #[test]
+//! fn another_process_reads_it_back() {
+//!     if process::is_child() {
+//!         let path = std::env::var("STORE").expect("given by the parent");
+//!         // ... write to the store at `path` and return, or write until killed
+//!         return;
+//!     }
+//!     // The name is the path of the test inside its executable, as `cargo test` prints it.
+//!     process::run("another_process_reads_it_back", &[("STORE", "/tmp/x")]);
+//!     // ... open the store and see that everything is there
+//!
+//!     let mut child = process::spawn("another_process_reads_it_back", &[("STORE", "/tmp/y")]);
+//!     // ... wait until the store has grown, then:
+//!     child.kill().and_then(|()| child.wait()).expect("a child that runs");
+//! }
+//! ```
+
+use std::process::{Child, Command, Output, Stdio};
+
+const MARK: &str = "KNOWHOW_TESTKIT_CHILD";
+
+/// Whether this process was started by [`run`] or [`spawn`].
+pub fn is_child() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// Runs one test of this executable in a child to its end, with these environment variables added; gives what it printed.
+/// Panics unless exactly that test ran and passed.
+pub fn run(test: &str, variables: &[(&str, &str)]) -> Output {
+    let output = command(test, variables).output().expect("the test executable starts again");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the child of {test} failed: {}\n{printed}\n{errors}", output.status);
+    assert!(printed.contains("1 passed"), "no test is named {test:?}:\n{printed}");
+    output
+}
+
+/// Starts one test of this executable in a child, with these environment variables added and its standard output piped,
+/// and does not wait for it. Who starts it must wait for it or kill it.
+pub fn spawn(test: &str, variables: &[(&str, &str)]) -> Child {
+    command(test, variables).stdout(Stdio::piped()).spawn().expect("the test executable starts again")
+}
+
+fn command(test: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the path of the test executable"));
+    command.args(["--exact", test, "--nocapture"]).env(MARK, test).envs(variables.iter().copied());
+    command
+}
