@@ -1,7 +1,7 @@
 //! What time it is.
 
 use std::fmt::Debug;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -9,6 +9,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> DateTime<Utc>;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> DateTime<Utc> {
+        (**self).now()
+    }
 }
 
 /// The clock of the machine.
@@ -24,12 +30,12 @@ impl Clock for SystemClock {
 /// Moments that strictly rise, a microsecond at least: two episodes of one process never end at the same time.
 #[derive(Debug)]
 pub(crate) struct RisingClock {
-    clock: std::sync::Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
     last: Mutex<DateTime<Utc>>,
 }
 
 impl RisingClock {
-    pub(crate) fn new(clock: std::sync::Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, last: Mutex::new(DateTime::<Utc>::MIN_UTC) }
     }
 

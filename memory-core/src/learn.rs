@@ -214,7 +214,7 @@ fn error_of(step: &Step) -> Vec<String> {
 pub(crate) fn contexts(steps: &[Step]) -> Vec<Vec<String>> {
     const ORDER: usize = 3;
     let mut moves: Vec<String> = steps[steps.len().saturating_sub(ORDER)..].iter().map(signature).collect();
-    if moves.len() < ORDER {
+    while moves.len() < ORDER {
         moves.insert(0, Move::Start.signature());
     }
     (0..=moves.len()).map(|order| moves[moves.len() - order..].to_vec()).collect()

@@ -12,8 +12,8 @@ use crate::{
     Task,
 };
 
-/// How much the vector part weighs beside the words part.
-const VECTOR_WEIGHT: f64 = 0.5;
+/// The share of the score that the words part has; the vector part has the rest.
+const WORDS: f64 = 0.6;
 
 /// What recall returns: data, each item with the reasons why it is there.
 #[non_exhaustive]
@@ -157,5 +157,5 @@ impl Memory {
 }
 
 fn score(hit: &Hit) -> f64 {
-    (hit.words + VECTOR_WEIGHT * f64::from(hit.vector).max(0.0)) / (1.0 + VECTOR_WEIGHT)
+    WORDS * hit.words + (1.0 - WORDS) * f64::from(hit.vector).max(0.0)
 }

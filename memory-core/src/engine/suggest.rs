@@ -17,13 +17,13 @@ use crate::{EpisodeId, Pattern, PatternId, Result, Step, Support, Task};
 /// The weight of what failed episodes did, beside what successful ones did.
 const FAILED: f64 = 0.25;
 /// The power of similarity that episodes weigh by: only close ones have a say.
-const CLOSENESS: i32 = 4;
+const CLOSENESS: i32 = 3;
 /// The weight that an episode gains by having made all the calls made so far, with the same input.
 const SAME_CALLS: f64 = 0.2;
 /// The weight of the transitions beside the similar episodes, at the same point of any order above zero.
-const PRIOR: f64 = 1.0;
+const PRIOR: f64 = 0.5;
 /// The same for what similar episodes did at any point.
-const PRIOR_ANYWHERE: f64 = 8.0;
+const PRIOR_ANYWHERE: f64 = 2.0;
 /// At how many levels two points in episodes can be alike.
 const LEVELS: usize = 5;
 
@@ -134,7 +134,7 @@ impl Memory {
             support: self.support(evidence),
             of: pattern.branches.values().map(|evidence| self.support(evidence).trials).sum(),
         });
-        let similar = similar.iter().filter(|neighbour| neighbour.next_at(here).any(|next| next == tool));
+        let similar = similar.iter().filter(|neighbour| neighbour.next_at(here)[1].contains(&tool));
         let similar = similar.take(SIMILAR).map(|neighbour| Reason::Similar {
             episode: neighbour.recalled.episode.id,
             score: neighbour.recalled.score,
@@ -174,10 +174,13 @@ impl Neighbour {
         if self.recalled.episode.succeeded() { weight } else { FAILED * weight }
     }
 
-    /// What came next wherever its last move was the same.
-    fn next_at(&self, here: &Point) -> impl Iterator<Item = &str> {
-        let alike = self.points.iter().zip(&self.recalled.episode.steps);
-        alike.filter(|(point, _)| point.contexts[1] == here.contexts[1]).map(|(_, step)| step.tool.as_str())
+    /// What came next in it, at each level at which its points can be like this one.
+    fn next_at(&self, here: &Point) -> [Vec<&str>; LEVELS] {
+        let mut next: [Vec<&str>; LEVELS] = Default::default();
+        for (point, step) in self.points.iter().zip(&self.recalled.episode.steps) {
+            point.in_common(here).for_each(|level| next[level].push(&step.tool));
+        }
+        next
     }
 }
 
@@ -208,16 +211,15 @@ fn call(step: &Step) -> String {
 }
 
 /// Sharpens a distribution by what the neighbours did next, first anywhere, then after the same last moves, ever more of
-/// them, then after the same last call.
+/// them, then after the same last call. At each level a neighbour has one vote of its weight.
 fn sharpened(mut distribution: Distribution, neighbours: &[Neighbour], here: &Point, steps: &[Step]) -> Distribution {
     let made: Vec<String> = steps.iter().map(call).collect();
     let mut votes: [BTreeMap<&str, f64>; LEVELS] = Default::default();
     for neighbour in neighbours {
         let weight = neighbour.weight(&made);
-        for (point, step) in neighbour.points.iter().zip(&neighbour.recalled.episode.steps) {
-            for level in point.in_common(here) {
-                *votes[level].entry(&step.tool).or_default() += weight;
-            }
+        for (votes, next) in votes.iter_mut().zip(neighbour.next_at(here)) {
+            let vote = weight / next.len() as f64;
+            next.into_iter().for_each(|tool| *votes.entry(tool).or_default() += vote);
         }
     }
     for (level, votes) in votes.iter().enumerate().filter(|(_, votes)| !votes.is_empty()) {

@@ -269,10 +269,10 @@ pub fn knowledge_as_of_a_moment_is_the_fold_until_then<S: MemoryStore, G>(
 pub fn no_status_is_stuck<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
     check(cases, async |case| {
         let ((store, _guard), (other, _other_guard)) = (factory().await, factory().await);
-        let clock = ManualClock::new(samples::time(0));
+        let clock = Arc::new(ManualClock::new(samples::time(0)));
         let open = async |store: Arc<dyn MemoryStore>| {
             let builder = Memory::builder().store(store).scope(samples::scope("acme/coder"));
-            builder.clock(clock.clone()).build().await.unwrap()
+            builder.clock(Arc::clone(&clock)).build().await.unwrap()
         };
         let (winding, direct) = (open(Arc::new(store)).await, open(Arc::new(other)).await);
         let mut left = Vec::new();

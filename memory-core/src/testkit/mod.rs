@@ -4,6 +4,8 @@
 //!   runs them all over one store.
 //! - [`embedder`]: the same for [`Embedder`](crate::Embedder), with
 //!   [`embedder_contract_tests!`](crate::embedder_contract_tests).
+//! - [`invariants`]: what must hold of learning whatever happens, as property tests; with
+//!   [`invariant_tests!`](crate::invariant_tests).
 //! - [`samples`]: records to store, from plain to awkward, and random episodes to learn from.
 //! - [`FaultyStore`] and [`FaultyEmbedder`]: fail, hold and count calls by a script.
 //! - [`ManualClock`]: time that moves when it is told to.
@@ -13,6 +15,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::missing_panics_doc,
     reason = "to fail a test is to panic, which the module's documentation says once"
 )]
@@ -21,6 +24,7 @@ mod clock;
 pub mod contract;
 pub mod embedder;
 mod faulty;
+pub mod invariants;
 pub mod process;
 pub mod samples;
 
