@@ -42,26 +42,27 @@ impl Vector {
     /// The cosine of the angle to another vector, in [-1, 1]; 0 if one of them is zero.
     ///
     /// Components beyond the shorter vector are not looked at; stores check lengths before they compare.
-    pub fn cosine(&self, other: &Self) -> f32 {
+    pub fn cosine(&self, other: &Self) -> f64 {
         let (a, b) = (self.as_slice(), other.as_slice());
-        let norms = dot(a, a) * dot(b, b);
-        if norms > 0.0 { (dot(a, b) / norms.sqrt()).clamp(-1.0, 1.0) } else { 0.0 }
+        let norms = dot(a, a).sqrt() * dot(b, b).sqrt();
+        if norms > 0.0 { (dot(a, b) / norms).clamp(-1.0, 1.0) } else { 0.0 }
     }
 }
 
-/// Sixteen running sums, which the compiler keeps in vector registers; the order of the additions is fixed, so that every
-/// store computes the same number.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0_f32; LANES];
+/// Eight running sums, which the compiler keeps in vector registers; the order of the additions is fixed, so that every
+/// store computes the same number. In double precision no product of two `f32` overflows or vanishes.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0_f64; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
+    let product = |(x, y): (&f32, &f32)| f64::from(*x) * f64::from(*y);
+    let rest: f64 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(product).sum();
     for (x, y) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
+            sums[lane] += product((&x[lane], &y[lane]));
         }
     }
-    sums.iter().sum::<f32>() + rest
+    sums.iter().sum::<f64>() + rest
 }
 
 impl TryFrom<Vec<f32>> for Vector {
@@ -89,7 +90,7 @@ pub struct VectorSpace {
     pub revision: String,
     /// The length of the vectors.
     pub dimensions: usize,
-    /// Whether their Euclidean length is 1.
+    /// Whether their Euclidean length is 1 (or 0, for a text that says nothing).
     pub normalised: bool,
     /// What is put before a query's text.
     pub query_prefix: String,
@@ -195,6 +196,9 @@ mod tests {
         assert_eq!(vector(&[0.0, 0.0]).cosine(&vector(&[1.0, 1.0])), 0.0);
         let long: Vec<f32> = (0_u8..100).map(f32::from).collect();
         let negative = long.iter().map(|x| -x).collect();
+        for size in [1e-45, 1e-20, 1e20, f32::MAX] {
+            assert_eq!(vector(&[size]).cosine(&vector(&[size])), 1.0, "{size}");
+        }
         assert!((vector(&long).cosine(&Vector::new(negative).unwrap()) + 1.0).abs() < 1e-6);
     }
 }

@@ -539,7 +539,7 @@ pub struct Hit {
     /// The statistics are those of the scope, whatever the filter.
     pub words: f64,
     /// The cosine of query and episode, in [-1, 1]; 0 when either has no vector.
-    pub vector: f32,
+    pub vector: f64,
 }
 
 /// One entry of the change feed: the last change of a record.

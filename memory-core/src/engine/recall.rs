@@ -112,7 +112,7 @@ impl Memory {
                 episode: logged.episode,
                 score: score(hit),
                 words: hit.words,
-                vector: f64::from(hit.vector).max(0.0),
+                vector: hit.vector.max(0.0),
             }),
             _ => None, // Deleted since the search.
         });
@@ -157,5 +157,5 @@ impl Memory {
 }
 
 fn score(hit: &Hit) -> f64 {
-    WORDS * hit.words + (1.0 - WORDS) * f64::from(hit.vector).max(0.0)
+    WORDS * hit.words + (1.0 - WORDS) * hit.vector.max(0.0)
 }

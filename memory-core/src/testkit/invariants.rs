@@ -234,7 +234,7 @@ pub fn unlearning_leaves_no_trace<S: MemoryStore, G>(cases: u32, factory: impl A
 }
 
 /// What a search by words and by vector finds, without versions, which count deletions too.
-async fn found(memory: &Memory, text: &str) -> Vec<(crate::EpisodeId, f64, f32)> {
+async fn found(memory: &Memory, text: &str) -> Vec<(crate::EpisodeId, f64, f64)> {
     let vector = match &memory.store().scan_all(Scan::new(RecordKind::Episode)).await.unwrap()[..] {
         [first, ..] => match &first.record {
             Record::Episode(logged) => logged.vector.clone(),

@@ -231,8 +231,8 @@ pub async fn search_unites_the_best_by_words_and_by_vector(store: &dyn MemorySto
     assert_eq!(found(&search(store, &both(3)).await), [1, 2, 3, 5], "only two have the word; 2 is in both lists");
     assert_eq!(found(&search(store, &both(4)).await), [1, 2, 3, 5, 4], "an opposite vector is compared too");
     let hits = search(store, &both(100)).await;
-    let vectors: Vec<f32> = hits.iter().map(|hit| hit.vector).collect();
-    for (score, expected) in vectors.iter().zip([0.0, 0.0, 1.0, 0.6, -1.0]) {
+    let vectors: Vec<f64> = hits.iter().map(|hit| hit.vector).collect();
+    for (score, expected) in vectors.iter().zip([0.0_f64, 0.0, 1.0, 0.6, -1.0]) {
         assert!((score - expected).abs() < 1e-6, "the cosine on every hit: {hits:?}");
     }
     assert!(hits[0].words > hits[1].words && hits[1].words > 0.0, "the words score on every hit: {hits:?}");
