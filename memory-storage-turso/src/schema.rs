@@ -9,6 +9,7 @@ use libsql::Value;
 use memory_core::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
+use crate::error::from_io;
 use crate::session::{BEGIN_WRITE, Session, Sql};
 
 /// `KnHw` in the header of the file.
@@ -57,7 +58,7 @@ const JOURNAL: Sql = Sql("pragma", "SELECT CAST(journal_mode AS BLOB) AS journal
 /// Opens the writer's connection: creates the file if there is none and brings its tables up to date.
 pub(crate) fn open_writer(path: &Arc<Path>, busy_timeout: Duration) -> Result<Session> {
     check_path(path)?;
-    let mut session = Session::open(Arc::clone(path), busy_timeout)?;
+    let mut session = Session::open(Arc::clone(path), busy_timeout).map_err(|error| why_not(path, error))?;
     check_owner(&mut session)?;
     session.script("PRAGMA journal_mode = WAL")?;
     let journal = session.first(JOURNAL, vec![], |row| row.text(0))?.unwrap_or_default();
@@ -98,6 +99,15 @@ fn check_path(path: &Path) -> Result<()> {
             Err(Error::new(ErrorKind::Io, format!("{shown}: there is no folder {}", parent.display())))
         }
         _ => Ok(()),
+    }
+}
+
+/// Finds out why a file cannot be opened: SQLite does not tell. A file that is there is not touched, since closing it would
+/// end the locks that other stores of this process have on it.
+fn why_not(path: &Path, error: Error) -> Error {
+    match std::fs::File::create_new(path) {
+        Err(reason) if reason.kind() != std::io::ErrorKind::AlreadyExists => from_io(path, reason),
+        _ => error,
     }
 }
 

@@ -69,8 +69,7 @@ async fn finds_the_same_with_the_same_scores_in_the_same_order() {
                 if round % 3 != 1 {
                     search = search.vector(Some(vector(&query).await));
                 }
-                let (expected, answer) =
-                    (memory.search(&search).await.unwrap(), turso.search(&search).await.unwrap());
+                let (expected, answer) = (memory.search(&search).await.unwrap(), turso.search(&search).await.unwrap());
                 assert_eq!(bits(&answer), bits(&expected), "{search:?}");
                 found += answer.len();
                 asked += 1;
