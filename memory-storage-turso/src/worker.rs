@@ -193,3 +193,31 @@ fn answer_read<T>(session: &mut Session, answer: Answer<T>, read: impl FnOnce(&m
 fn spawn(path: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| from_io(path, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use memory_core::Batch;
+
+    use super::*;
+    use crate::read::health;
+
+    #[tokio::test]
+    async fn a_request_that_panics_ends_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TursoConfig::default().with_readers(1);
+        let workers = Workers::start(folder.path().join("memory.db").into(), config).await.unwrap();
+        let error = workers
+            .read(|session| {
+                session.transaction(crate::session::BEGIN_READ, |session| -> Result<()> {
+                    let _rows = session.query(crate::session::Sql("", "SELECT 1"), vec![])?;
+                    panic!("as if by accident")
+                })
+            })
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("the request panicked: as if by accident"), "{error}");
+        assert_eq!(workers.read(health).await.unwrap().version.0, 0);
+        workers.write(Encoded::new(&Batch::new()).unwrap()).await.unwrap();
+        workers.close().await;
+    }
+}

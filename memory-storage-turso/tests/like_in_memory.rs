@@ -1,4 +1,5 @@
 //! The store in memory is the reference: the same batches must give the same answers here.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

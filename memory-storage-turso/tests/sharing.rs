@@ -1,14 +1,16 @@
 //! Several stores, threads and processes on one file.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use common::{id, place, put, simple};
-use memory_core::{Batch, Key, MemoryStore, MemoryStoreExt, RecordKind, Scan, Version};
-use memory_storage_turso::TursoStore;
+use memory_core::{Batch, ErrorKind, Key, MemoryStore, MemoryStoreExt, RecordKind, Scan, Version};
+use memory_storage_turso::{TursoConfig, TursoStore};
 
 /// Commits episodes with these numbers, each in a batch of its own, and returns their versions.
 async fn write(store: TursoStore, numbers: std::ops::Range<u128>) -> Vec<Version> {
@@ -82,6 +84,23 @@ async fn a_new_file_can_be_opened_by_many_at_once() {
         assert_eq!(stores[0].health().await.unwrap().episodes, 6);
         assert_eq!(common::number(&path, "SELECT count(*) FROM migrations").await, 1);
     }
+}
+
+#[tokio::test]
+async fn waiting_too_long_for_another_writer_is_temporary() {
+    let (_folder, path) = place();
+    let config = TursoConfig::default().with_busy_timeout(Duration::from_millis(50));
+    let store = TursoStore::open_with(&path, config).await.unwrap();
+    let other = libsql::Builder::new_local(&path).build().await.unwrap().connect().unwrap();
+    other.execute("BEGIN IMMEDIATE", ()).await.unwrap();
+    other.execute("UPDATE counter SET version = 7", ()).await.unwrap();
+    let batch = Batch::new().put(simple(1, "patient"));
+    let error = store.commit(&batch).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Busy && error.is_temporary(), "{error}");
+    assert_eq!(TursoStore::open_with(&path, config).await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(store.health().await.unwrap().version, Version(0), "readers do not wait, and see what is committed");
+    other.execute("COMMIT", ()).await.unwrap();
+    assert_eq!(store.commit(&batch).await.unwrap().version, Version(8));
 }
 
 fn child(path: &Path, first: u128) -> Child {

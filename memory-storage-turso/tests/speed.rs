@@ -1,4 +1,5 @@
 //! Prints how fast it is: `cargo test --release -p knowhow-memory-storage-turso --test speed -- --ignored --nocapture`.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -1,5 +1,10 @@
 //! What several tests need.
-#![allow(dead_code, reason = "not every test needs everything")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "not every test needs everything, and tests may panic"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,33 +18,33 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// A folder that goes with the test, and a path in it.
-pub fn place() -> (TempDir, PathBuf) {
+pub(crate) fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.db");
     (folder, path)
 }
 
 /// Numbers that look random and are the same every time (xorshift).
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed | 1)
     }
 
-    pub fn roll(&mut self, sides: usize) -> usize {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 >> 11).unwrap() % sides
     }
 
-    pub fn pick<'a>(&mut self, all: &[&'a str]) -> &'a str {
+    pub(crate) fn pick<'a>(&mut self, all: &[&'a str]) -> &'a str {
         all[self.roll(all.len())]
     }
 }
 
-pub const WORDS: &[&str] = &[
+pub(crate) const WORDS: &[&str] = &[
     "login",
     "test",
     "fails",
@@ -78,39 +83,45 @@ pub const WORDS: &[&str] = &[
     "remove",
 ];
 
-pub fn text(dice: &mut Dice) -> String {
+pub(crate) fn text(dice: &mut Dice) -> String {
     let length = 1 + dice.roll(14);
     let words: Vec<&str> = (0..length).map(|_| dice.pick(WORDS)).collect();
     words.join(" ")
 }
 
 /// The id of this number.
-pub fn id(number: u128) -> EpisodeId {
+pub(crate) fn id(number: u128) -> EpisodeId {
     EpisodeId::new(Uuid::from_u128(number))
 }
 
-pub fn moment(nanos: i64) -> DateTime<Utc> {
+pub(crate) fn moment(nanos: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_750_000_000, 0).unwrap() + TimeDelta::nanoseconds(nanos)
 }
 
-pub fn episode(number: u128, scope: &Scope, task: Task, outcome: Outcome, completed_at: DateTime<Utc>) -> Episode {
+pub(crate) fn episode(
+    number: u128,
+    scope: &Scope,
+    task: Task,
+    outcome: Outcome,
+    completed_at: DateTime<Utc>,
+) -> Episode {
     let steps = vec![Step::new("grep").input("auth").ok("src/auth.rs:42"), Step::new("cargo test").error("E0425")];
     let started_at = completed_at - TimeDelta::seconds(5);
     Episode::new(id(number), scope.clone(), task, steps, outcome, started_at, completed_at)
 }
 
 /// An episode with this task in the default scope.
-pub fn simple(number: u128, task: &str) -> Record {
+pub(crate) fn simple(number: u128, task: &str) -> Record {
     let at = moment(i64::try_from(number).unwrap());
     logged(episode(number, &Scope::default(), Task::new(task), Outcome::success("done"), at), None)
 }
 
-pub fn logged(episode: Episode, vector: Option<Vector>) -> Record {
+pub(crate) fn logged(episode: Episode, vector: Option<Vector>) -> Record {
     Record::Episode(LoggedEpisode { episode: Arc::new(episode), vector })
 }
 
 /// An episode of many kinds: two scopes, domains and tags that are often the same, times that are often equal.
-pub async fn generated(number: u128, dice: &mut Dice) -> Record {
+pub(crate) async fn generated(number: u128, dice: &mut Dice) -> Record {
     let scope = if dice.roll(4) == 0 { Scope::new("other").unwrap() } else { Scope::default() };
     let mut task = Task::new(text(dice));
     if dice.roll(3) > 0 {
@@ -129,27 +140,27 @@ pub async fn generated(number: u128, dice: &mut Dice) -> Record {
     logged(episode(number, &scope, task, outcome, at), vector)
 }
 
-pub async fn vector(text: &str) -> Vector {
+pub(crate) async fn vector(text: &str) -> Vector {
     HashEmbedder::new().embed(Role::Document, &[text]).await.unwrap().remove(0)
 }
 
 /// Puts the space of [`vector`].
-pub async fn put_space(store: &dyn MemoryStore) {
+pub(crate) async fn put_space(store: &dyn MemoryStore) {
     put(store, Record::Space(HashEmbedder::new().space().clone())).await;
 }
 
-pub async fn put(store: &dyn MemoryStore, record: Record) -> memory_core::Commit {
+pub(crate) async fn put(store: &dyn MemoryStore, record: Record) -> memory_core::Commit {
     store.commit(&Batch::new().put(record)).await.unwrap()
 }
 
 /// Runs SQL as another program would.
-pub async fn sql(path: &Path, text: &str) {
+pub(crate) async fn sql(path: &Path, text: &str) {
     let database = libsql::Builder::new_local(path).build().await.unwrap();
     database.connect().unwrap().execute_batch(text).await.unwrap();
 }
 
 /// The one number that a query answers, as another program would read it.
-pub async fn number(path: &Path, query: &str) -> i64 {
+pub(crate) async fn number(path: &Path, query: &str) -> i64 {
     let database = libsql::Builder::new_local(path).build().await.unwrap();
     let mut rows = database.connect().unwrap().query(query, ()).await.unwrap();
     match rows.next().await.unwrap().unwrap().get_value(0).unwrap() {
