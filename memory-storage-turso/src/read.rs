@@ -1,0 +1,244 @@
+//! Reads by key, page by page, and of the change feed.
+
+use libsql::Value;
+use memory_core::store::check_limit;
+use memory_core::{
+    Changes, Cursor, FeedEntry, Filter, Key, Page, Record, RecordKind, Result, Scan, Scope, StoreHealth, Stored,
+    VectorSpace, Version,
+};
+
+use crate::codec::{
+    body, decode, decode_episode, episode_id, integer, key, key_bytes, moment, record_kind, vector, version,
+};
+use crate::session::{BEGIN_READ, Row, Session, Sql};
+
+/// What must hold for an episode `e`, in SQL; [`filter_values`] gives `?1` to `?9`. All of it stands in the index
+/// `episodes_search`.
+macro_rules! filtered {
+    () => {
+        "(?2 IS NULL OR e.domain IS ?2) AND (?3 IS NULL OR e.language IS ?3) AND (?4 IS NULL OR e.verdict = ?4) \
+         AND (?5 IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(?5) AS wanted WHERE wanted.value NOT IN \
+             (SELECT value FROM json_each(e.tags)))) \
+         AND (?6 IS NULL OR (e.completed_at, e.completed_nanos) >= (?6, ?7)) \
+         AND (?8 IS NULL OR (e.completed_at, e.completed_nanos) < (?8, ?9))"
+    };
+}
+pub(crate) use filtered;
+
+/// The body of a record, unless it is too long to be one: then nothing, so that it is never brought into memory.
+macro_rules! bounded_body {
+    () => {
+        "CASE WHEN octet_length(body) <= 10000000 THEN CAST(body AS BLOB) END AS body"
+    };
+}
+
+const EPISODE: Sql = Sql(
+    "episodes",
+    concat!(
+        "SELECT version, ",
+        bounded_body!(),
+        ", vector FROM episodes LEFT JOIN vectors ON episode = version WHERE id = ?1"
+    ),
+);
+const RECORD: Sql =
+    Sql("records", concat!("SELECT version, ", bounded_body!(), " FROM records WHERE kind = ?1 AND key = ?2"));
+
+macro_rules! scan_episodes {
+    ($index:literal, $scope:literal) => {
+        Sql(
+            "episodes",
+            concat!(
+                "SELECT e.version, ",
+                bounded_body!(),
+                ", vector, CAST(id AS BLOB) AS id FROM episodes AS e ",
+                $index,
+                " LEFT JOIN vectors ON episode = e.version WHERE ",
+                $scope,
+                " AND e.version > ?10 AND ",
+                filtered!(),
+                " ORDER BY e.version LIMIT ?11"
+            ),
+        )
+    };
+}
+const SCAN_EPISODES: Sql = scan_episodes!("NOT INDEXED", "?1 IS NULL");
+const SCAN_EPISODES_IN_SCOPE: Sql = scan_episodes!("INDEXED BY episodes_search", "e.scope = ?1");
+
+const SCAN_RECORDS: Sql = Sql(
+    "records",
+    concat!(
+        "SELECT version, ",
+        bounded_body!(),
+        ", key FROM records WHERE ?1 IS NULL AND kind = ?2 AND key > ?3 ORDER BY key LIMIT ?4"
+    ),
+);
+const SCAN_RECORDS_IN_SCOPE: Sql = Sql(
+    "records",
+    concat!(
+        "SELECT version, ",
+        bounded_body!(),
+        ", key FROM records INDEXED BY records_by_scope WHERE scope = ?1 AND kind = ?2 AND key > ?3 ORDER BY key LIMIT ?4"
+    ),
+);
+
+const VERSION: Sql = Sql("counter", "SELECT version FROM counter");
+const CHANGES: Sql = Sql(
+    "change feed",
+    "SELECT version, CAST(kind AS BLOB) AS kind, key, deleted FROM (
+         SELECT version, 'episode' AS kind, CAST(id AS BLOB) AS key, 0 AS deleted FROM episodes WHERE version > ?1
+         UNION ALL
+         SELECT version, kind, key, 0 FROM records WHERE kind IN ('space', 'watermark') AND version > ?1
+         UNION ALL
+         SELECT version, kind, key, 1 FROM deleted WHERE version > ?1
+         ORDER BY version LIMIT ?2)",
+);
+const HEALTH: Sql = Sql(
+    "counts",
+    "SELECT (SELECT version FROM counter) AS version,
+            (SELECT coalesce(sum(episodes), 0) FROM scopes) AS episodes,
+            (SELECT count(*) FROM records WHERE kind = 'open' AND scope IS NOT NULL) AS open,
+            (SELECT count(*) FROM records WHERE kind = 'pattern' AND scope IS NOT NULL) AS pattern",
+);
+
+/// A page ends early when its bodies have this many bytes together.
+const PAGE_BYTES: usize = 16_000_000;
+
+/// The values of [`filtered`], and of the scope.
+pub(crate) fn filter_values(scope: Option<&Scope>, filter: &Filter) -> Vec<Value> {
+    let tags = (!filter.tags.is_empty()).then(|| serde_json::Value::from(filter.tags.as_slice()).to_string());
+    let [(from, from_nanos), (before, before_nanos)] =
+        [filter.completed_from, filter.completed_before].map(|at| at.map(moment).unzip());
+    vec![
+        scope.map(Scope::as_str).into(),
+        filter.domain.clone().into(),
+        filter.language.clone().into(),
+        filter.verdict.map(|verdict| verdict.as_str()).into(),
+        tags.into(),
+        from.into(),
+        from_nanos.into(),
+        before.into(),
+        before_nanos.into(),
+    ]
+}
+
+/// The vector space of the store.
+pub(crate) fn space(session: &mut Session) -> Result<Option<VectorSpace>> {
+    Ok(match get_one(session, &Key::Space)? {
+        Some(Stored { record: Record::Space(space), .. }) => Some(space),
+        _ => None,
+    })
+}
+
+pub(crate) fn get(session: &mut Session, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
+    session.transaction(BEGIN_READ, |session| keys.iter().map(|key| get_one(session, key)).collect())
+}
+
+fn get_one(session: &mut Session, key: &Key) -> Result<Option<Stored>> {
+    match key {
+        Key::Episode(id) => session.first(EPISODE, vec![id.to_string().into()], |row| {
+            let record = decode_episode(key, &body(row, 1)?, vector(row, 2)?)?;
+            Ok(Stored { version: version(row, 0)?, record })
+        }),
+        _ => session.first(RECORD, vec![key.kind().as_str().into(), key_bytes(key).into()], |row| {
+            Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?)? })
+        }),
+    }
+}
+
+pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {
+    scan.validate()?;
+    let limit = Value::from(i64::try_from(scan.limit + 1).unwrap_or(i64::MAX));
+    let scoped = scan.scope.is_some();
+    let (sql, values) = if scan.kind == RecordKind::Episode {
+        let after = match scan.after {
+            Some(Cursor::Version(version)) => version,
+            _ => Version(0),
+        };
+        let mut values = filter_values(scan.scope.as_ref(), &scan.filter);
+        values.extend([integer(after.0), limit]);
+        (if scoped { SCAN_EPISODES_IN_SCOPE } else { SCAN_EPISODES }, values)
+    } else {
+        let after = match &scan.after {
+            Some(Cursor::Key(key)) => Value::Blob(key_bytes(key)),
+            // Text sorts before all blobs, the empty one too.
+            _ => Value::Text(String::new()),
+        };
+        let scope = scan.scope.as_ref().map(Scope::as_str).into();
+        let values = vec![scope, scan.kind.as_str().into(), after, limit];
+        (if scoped { SCAN_RECORDS_IN_SCOPE } else { SCAN_RECORDS }, values)
+    };
+    session.transaction(BEGIN_READ, |session| page(session, scan, sql, values))
+}
+
+fn page(session: &mut Session, scan: &Scan, sql: Sql, values: Vec<Value>) -> Result<Page> {
+    let mut rows = session.query(sql, values)?;
+    let (mut records, mut bytes) = (Vec::<Stored>::new(), 0);
+    while let Some(row) = rows.next()? {
+        if records.len() == scan.limit || bytes >= PAGE_BYTES {
+            let next = records.last().map(|last| match last.record {
+                Record::Episode(_) => Cursor::Version(last.version),
+                _ => Cursor::Key(last.record.key()),
+            });
+            return Ok(Page { records, next });
+        }
+        let text = body(&row, 1)?;
+        bytes += text.len();
+        records.push(scanned(&row, scan.kind, &text)?);
+    }
+    Ok(Page { records, next: None })
+}
+
+fn scanned(row: &Row<'_>, kind: RecordKind, text: &[u8]) -> Result<Stored> {
+    let record = if kind == RecordKind::Episode {
+        decode_episode(&Key::Episode(episode_id(row, 3)?), text, vector(row, 2)?)?
+    } else {
+        decode(&key_at(row, 2, kind)?, text)?
+    };
+    Ok(Stored { version: version(row, 0)?, record })
+}
+
+fn key_at(row: &Row<'_>, index: i32, kind: RecordKind) -> Result<Key> {
+    let bytes = row.blob(index)?;
+    let found = || format!("{} bytes, which are no key of kind {}", bytes.len(), kind.as_str());
+    key(kind, &bytes).ok_or_else(|| row.corrupt(index, found()))
+}
+
+pub(crate) fn changes(session: &mut Session, since: Version, limit: usize) -> Result<Changes> {
+    check_limit(limit)?;
+    session.transaction(BEGIN_READ, |session| {
+        let last = session.first(VERSION, vec![], |row| version(row, 0))?.unwrap_or_default();
+        let values = vec![integer(since.0), integer(limit as u64)];
+        let (mut rows, mut entries) = (session.query(CHANGES, values)?, Vec::new());
+        while let Some(row) = rows.next()? {
+            entries.push(feed_entry(&row)?);
+        }
+        let upto = match entries.last() {
+            Some(entry) if entries.len() == limit => entry.version,
+            _ => last.max(since),
+        };
+        Ok(Changes { entries, upto })
+    })
+}
+
+fn feed_entry(row: &Row<'_>) -> Result<FeedEntry> {
+    let name = row.blob(1)?;
+    let kind = record_kind(&name).ok_or_else(|| row.corrupt(1, String::from_utf8_lossy(&name)))?;
+    let deleted = row.integer(3)? != 0;
+    let key = match kind {
+        RecordKind::Episode if !deleted => Key::Episode(episode_id(row, 2)?),
+        _ => key_at(row, 2, kind)?,
+    };
+    Ok(FeedEntry { version: version(row, 0)?, key, deleted })
+}
+
+pub(crate) fn health(session: &mut Session) -> Result<StoreHealth> {
+    let health = session.first(HEALTH, vec![], |row| {
+        Ok(StoreHealth {
+            version: version(row, 0)?,
+            episodes: row.count(1)?,
+            open_episodes: row.count(2)?,
+            patterns: row.count(3)?,
+        })
+    })?;
+    Ok(health.unwrap_or_default())
+}

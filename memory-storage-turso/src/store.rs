@@ -1,0 +1,111 @@
+//! The store.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use memory_core::{
+    Batch, Changes, Commit, Durability, Hit, Key, MemoryStore, Page, Result, Scan, Search, StoreHealth, StoreInfo,
+    Stored, Version,
+};
+
+use crate::TursoConfig;
+use crate::error::from_io;
+use crate::worker::Workers;
+use crate::write::Encoded;
+use crate::{read, search};
+
+/// A [`MemoryStore`] in a local libSQL database file. See the [crate's page](crate) for guarantees and tables.
+///
+/// Clones share one store. Its threads end when the last clone is dropped, after what is queued;
+/// [`close`](MemoryStore::close) also waits for them.
+#[derive(Clone, Debug)]
+pub struct TursoStore {
+    path: Arc<Path>,
+    workers: Arc<Workers>,
+}
+
+impl TursoStore {
+    /// Opens a file with the default settings; makes it if there is none.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, TursoConfig::default()).await
+    }
+
+    /// Opens a file; makes it if there is none. Its folder must be there.
+    ///
+    /// # Errors
+    /// - [`Invalid`](memory_core::ErrorKind::Invalid) for a setting outside its range, or a path that cannot be a file;
+    /// - [`Foreign`](memory_core::ErrorKind::Foreign) for another program's database, or no database at all;
+    /// - [`SchemaTooNew`](memory_core::ErrorKind::SchemaTooNew) if a newer version of this library has opened it before;
+    /// - [`SchemaEdited`](memory_core::ErrorKind::SchemaEdited) if one of its tables was changed by hand;
+    /// - [`Corrupt`](memory_core::ErrorKind::Corrupt), [`ReadOnly`](memory_core::ErrorKind::ReadOnly),
+    ///   [`Full`](memory_core::ErrorKind::Full), [`Busy`](memory_core::ErrorKind::Busy) and
+    ///   [`Io`](memory_core::ErrorKind::Io) for what is wrong with file or disk.
+    pub async fn open_with(path: impl AsRef<Path>, config: TursoConfig) -> Result<Self> {
+        let opened = async {
+            config.validate()?;
+            // A relative path could be taken for a URI or for `:memory:`.
+            let path: PathBuf = std::path::absolute(&path).map_err(|error| from_io(path.as_ref(), error))?;
+            let path: Arc<Path> = path.into();
+            let workers = Workers::start(Arc::clone(&path), config).await?;
+            Ok(Self { path, workers: Arc::new(workers) })
+        };
+        opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
+    }
+}
+
+impl fmt::Display for TursoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TursoStore({})", self.path.display())
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl MemoryStore for TursoStore {
+    fn info(&self) -> StoreInfo {
+        StoreInfo::new("turso", Durability::Durable)
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Commit> {
+        let done = async { self.workers.write(Encoded::new(batch)?).await };
+        done.await.map_err(|error| error.in_operation("commit"))
+    }
+
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
+        let keys = keys.to_vec();
+        let done = self.workers.read(move |session| read::get(session, &keys)).await;
+        done.map_err(|error| error.in_operation("get"))
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Page> {
+        let scan = scan.clone();
+        let done = self.workers.read(move |session| read::scan(session, &scan)).await;
+        done.map_err(|error| error.in_operation("scan"))
+    }
+
+    async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
+        let search = search.clone();
+        let done = self.workers.read(move |session| search::search(session, &search)).await;
+        done.map_err(|error| error.in_operation("search"))
+    }
+
+    async fn changes(&self, since: Version, limit: usize) -> Result<Changes> {
+        let done = self.workers.read(move |session| read::changes(session, since, limit)).await;
+        done.map_err(|error| error.in_operation("changes"))
+    }
+
+    async fn health(&self) -> Result<StoreHealth> {
+        let done = self.workers.read(read::health).await;
+        done.map_err(|error| error.in_operation("health"))
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.workers.close().await;
+        Ok(())
+    }
+}

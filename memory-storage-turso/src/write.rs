@@ -1,0 +1,355 @@
+//! Commits.
+
+use std::time::Duration;
+
+use libsql::Value;
+use memory_core::ranking::frequencies;
+use memory_core::store::check_vector;
+use memory_core::{
+    Batch, Change, Commit, Condition, Durability, Error, Key, LoggedEpisode, Record, RecordKind, Result, Scope, Vector,
+    VectorSpace, Version,
+};
+
+use crate::codec::{encode, encode_vector, indexed_term, integer, key_bytes, moment, version};
+use crate::read::space;
+use crate::session::{BEGIN_WRITE, Session, Sql};
+
+const VERSION: Sql = Sql("counter", "SELECT version FROM counter");
+const SET_VERSION: Sql = Sql("counter", "UPDATE counter SET version = ?1");
+const EPISODE: Sql = Sql("episodes", "SELECT version, CAST(scope AS BLOB) AS scope, words FROM episodes WHERE id = ?1");
+const RECORD: Sql = Sql("records", "SELECT version FROM records WHERE kind = ?1 AND key = ?2");
+const PUT_RECORD: Sql = Sql(
+    "records",
+    "INSERT INTO records (kind, key, scope, version, body) VALUES (?1, ?2, ?3, ?4, ?5)
+     ON CONFLICT DO UPDATE SET scope = excluded.scope, version = excluded.version, body = excluded.body",
+);
+const DELETE_RECORD: Sql = Sql("records", "DELETE FROM records WHERE kind = ?1 AND key = ?2");
+const PUT_EPISODE: Sql = Sql(
+    "episodes",
+    "INSERT INTO episodes (version, id, scope, domain, language, tags, verdict, reward, steps, words, started_at,
+                           completed_at, completed_nanos, body)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+);
+const PUT_VECTOR: Sql = Sql("vectors", "INSERT INTO vectors (episode, vector) VALUES (?1, ?2)");
+const PUT_WORDS: Sql = Sql("episode_words", "INSERT INTO episode_words (rowid, task) VALUES (?1, ?2)");
+const COUNT_EPISODE: Sql = Sql(
+    "scopes",
+    "INSERT INTO scopes (scope, episodes, words) VALUES (?1, 1, ?2)
+     ON CONFLICT DO UPDATE SET episodes = episodes + 1, words = words + excluded.words",
+);
+const DELETE_EPISODE: Sql = Sql("episodes", "DELETE FROM episodes WHERE version = ?1");
+const DELETE_WORDS: Sql = Sql("episode_words", "DELETE FROM episode_words WHERE rowid = ?1");
+const DISCOUNT_EPISODE: Sql =
+    Sql("scopes", "UPDATE scopes SET episodes = episodes - 1, words = words - ?2 WHERE scope = ?1");
+const DELETE_SCOPE: Sql = Sql("scopes", "DELETE FROM scopes WHERE scope = ?1 AND episodes = 0");
+const BURY: Sql = Sql("deleted", "INSERT INTO deleted (version, kind, key) VALUES (?1, ?2, ?3)");
+const UNEARTH: Sql = Sql("deleted", "DELETE FROM deleted WHERE kind = ?1 AND key = ?2");
+
+/// A batch on its way to the writer, encoded already, so that this work is not the writer's.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    conditions: Vec<Condition>,
+    changes: Vec<EncodedChange>,
+    derivable: bool,
+}
+
+#[derive(Debug)]
+enum EncodedChange {
+    PutEpisode(Box<EncodedEpisode>),
+    PutSpace(VectorSpace, String),
+    Put { key: Key, scope: Option<Scope>, body: String },
+    Delete(Key),
+}
+
+#[derive(Debug)]
+struct EncodedEpisode {
+    logged: LoggedEpisode,
+    tags: String,
+    terms: String,
+    words: u64,
+    body: String,
+}
+
+impl Encoded {
+    /// Encodes a batch.
+    pub(crate) fn new(batch: &Batch) -> Result<Self> {
+        let changes = batch.changes.iter().map(EncodedChange::new).collect::<Result<_>>()?;
+        Ok(Self { conditions: batch.conditions.clone(), changes, derivable: batch.derivable })
+    }
+
+    fn deletes_episode(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, EncodedChange::Delete(Key::Episode(_))))
+    }
+}
+
+impl EncodedChange {
+    fn new(change: &Change) -> Result<Self> {
+        let record = match change {
+            Change::Delete(key) => return Ok(Self::Delete(key.clone())),
+            Change::Put(record) => record,
+        };
+        let body = match record {
+            Record::Episode(logged) => return Ok(Self::PutEpisode(Box::new(EncodedEpisode::new(logged)?))),
+            Record::Space(space) => return Ok(Self::PutSpace(space.clone(), encode(space)?)),
+            Record::Watermark(watermark) => encode(watermark)?,
+            Record::Open(open) => encode(open)?,
+            Record::Step(step) => encode(step)?,
+            Record::Pattern(pattern) => encode(pattern)?,
+        };
+        Ok(Self::Put { key: record.key(), scope: record.scope().cloned(), body })
+    }
+}
+
+impl EncodedEpisode {
+    fn new(logged: &LoggedEpisode) -> Result<Self> {
+        let episode = &*logged.episode;
+        if let Some(reward) = episode.outcome.reward.filter(|reward| !reward.is_finite()) {
+            return Err(Error::invalid("outcome.reward", reward, "finite numbers"));
+        }
+        let body = encode(episode)?;
+        let (mut terms, mut words) = (String::new(), 0);
+        for (term, frequency) in frequencies(&episode.task.text) {
+            words += frequency;
+            for _ in 0..frequency {
+                terms.push_str(&indexed_term(&term));
+                terms.push(' ');
+            }
+        }
+        Ok(Self { logged: logged.clone(), tags: encode(&episode.task.tags)?, terms, words, body })
+    }
+
+    fn values(self, version: u64) -> Vec<Value> {
+        let episode = &*self.logged.episode;
+        let (completed_at, completed_nanos) = moment(episode.completed_at);
+        vec![
+            integer(version),
+            episode.id.to_string().into(),
+            episode.scope.as_str().into(),
+            episode.task.domain.clone().into(),
+            episode.task.language.clone().into(),
+            self.tags.into(),
+            episode.outcome.verdict.as_str().into(),
+            episode.outcome.reward.into(),
+            integer(episode.steps.len() as u64),
+            integer(self.words),
+            moment(episode.started_at).0.into(),
+            completed_at.into(),
+            completed_nanos.into(),
+            self.body.into(),
+        ]
+    }
+}
+
+/// The connection that writes.
+pub(crate) struct Writer {
+    session: Session,
+    /// The settings of the connection that depend on the batch.
+    tuning: Tuning,
+    quota: Option<Quota>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Tuning {
+    synced: bool,
+    beyond_quota: bool,
+}
+
+/// The most pages of the file: for all batches, and for those that make room.
+#[derive(Clone, Copy)]
+struct Quota {
+    pages: u64,
+    pages_to_delete: u64,
+}
+
+impl Quota {
+    /// What a batch that deletes an episode may need until its pages are free.
+    const SLACK_BYTES: u64 = 1 << 20;
+    const MOST_PAGES: u64 = 0xFFFF_FFFE;
+
+    fn new(session: &mut Session, bytes: u64) -> Result<Self> {
+        const PAGE_SIZE: Sql = Sql("database header", "SELECT page_size FROM pragma_page_size");
+        let page = session.first(PAGE_SIZE, vec![], |row| row.count(0))?.unwrap_or(4_096).max(512);
+        let pages = |bytes: u64| (bytes / page).min(Self::MOST_PAGES);
+        Ok(Self { pages: pages(bytes), pages_to_delete: pages(bytes.saturating_add(Self::SLACK_BYTES)) })
+    }
+}
+
+impl Writer {
+    /// Takes over a connection that [`open_writer`](crate::schema::open_writer) made.
+    pub(crate) fn new(mut session: Session, max_bytes: Option<u64>) -> Result<Self> {
+        let quota = max_bytes.map(|bytes| Quota::new(&mut session, bytes)).transpose()?;
+        if let Some(quota) = quota {
+            session.script(&format!("PRAGMA max_page_count = {}", quota.pages))?;
+        }
+        Ok(Self { session, tuning: Tuning { synced: true, beyond_quota: false }, quota })
+    }
+
+    /// Writes a batch in a transaction of its own.
+    pub(crate) fn commit(&mut self, batch: Encoded) -> Result<Commit> {
+        let durability = if batch.derivable { Durability::Volatile } else { Durability::Durable };
+        self.tune(Tuning { synced: !batch.derivable, beyond_quota: batch.deletes_episode() })?;
+        let version = self.session.transaction(BEGIN_WRITE, |session| write(session, batch))?;
+        Ok(Commit { version, durability })
+    }
+
+    /// Makes the connection usable again after a panic.
+    pub(crate) fn recover(&mut self) {
+        self.session.recover();
+    }
+
+    /// Moves the write-ahead log into the file, unless others are reading or writing; then the last of them does it.
+    pub(crate) fn finish(&self) {
+        let _ = self.session.set_busy_timeout(Duration::ZERO);
+        let _ = self.session.script("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    /// Sets what cannot be set within a transaction.
+    fn tune(&mut self, tuning: Tuning) -> Result<()> {
+        if tuning.synced != self.tuning.synced {
+            self.session.script(if tuning.synced {
+                "PRAGMA synchronous = FULL"
+            } else {
+                "PRAGMA synchronous = NORMAL"
+            })?;
+        }
+        if let Some(quota) = self.quota.filter(|_| tuning.beyond_quota != self.tuning.beyond_quota) {
+            let pages = if tuning.beyond_quota { quota.pages_to_delete } else { quota.pages };
+            self.session.script(&format!("PRAGMA max_page_count = {pages}"))?;
+        }
+        self.tuning = tuning;
+        Ok(())
+    }
+}
+
+fn write(session: &mut Session, batch: Encoded) -> Result<Version> {
+    for condition in &batch.conditions {
+        check(session, condition)?;
+    }
+    let start = session.first(VERSION, vec![], |row| row.count(0))?.unwrap_or_default();
+    let mut transaction = Transaction { session, version: start, space: None };
+    for change in batch.changes {
+        match change {
+            EncodedChange::PutEpisode(episode) => transaction.put_episode(*episode)?,
+            EncodedChange::PutSpace(space, body) => transaction.put_space(space, body)?,
+            EncodedChange::Put { key, scope, body } => transaction.put(&key, scope.as_ref(), body)?,
+            EncodedChange::Delete(key) => transaction.delete(&key)?,
+        }
+    }
+    let end = transaction.version;
+    if end != start {
+        session.execute(SET_VERSION, vec![integer(end)])?;
+    }
+    Ok(Version(end))
+}
+
+fn check(session: &mut Session, condition: &Condition) -> Result<()> {
+    let found = match condition.key() {
+        Key::Episode(id) => session.first(EPISODE, vec![id.to_string().into()], |row| version(row, 0))?,
+        key => session.first(RECORD, place(key), |row| version(row, 0))?,
+    };
+    let holds = match condition {
+        Condition::Absent(_) => found.is_none(),
+        Condition::Present(_) => found.is_some(),
+        Condition::Unchanged(_, expected) => found == Some(*expected),
+    };
+    if holds { Ok(()) } else { Err(condition.conflict(found)) }
+}
+
+fn place(key: &Key) -> Vec<Value> {
+    vec![key.kind().as_str().into(), key_bytes(key).into()]
+}
+
+/// The changes of one batch.
+struct Transaction<'a> {
+    session: &'a mut Session,
+    version: u64,
+    /// The vector space, once it is known.
+    space: Option<VectorSpace>,
+}
+
+impl Transaction<'_> {
+    fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    fn space(&mut self) -> Result<Option<&VectorSpace>> {
+        if self.space.is_none() {
+            self.space = space(self.session)?;
+        }
+        Ok(self.space.as_ref())
+    }
+
+    fn put_space(&mut self, space: VectorSpace, body: String) -> Result<()> {
+        if let Some(old) = self.space()?.filter(|old| **old != space) {
+            return Err(old.mismatch(&space));
+        }
+        self.space = Some(space);
+        self.put(&Key::Space, None, body)
+    }
+
+    fn put(&mut self, key: &Key, scope: Option<&Scope>, body: String) -> Result<()> {
+        let version = self.next_version();
+        if key.kind().in_feed() {
+            self.session.execute(UNEARTH, place(key))?;
+        }
+        let mut values = place(key);
+        values.extend([scope.map(Scope::as_str).into(), integer(version), body.into()]);
+        self.session.execute(PUT_RECORD, values).map(drop)
+    }
+
+    fn put_episode(&mut self, episode: EncodedEpisode) -> Result<()> {
+        let key = Key::Episode(episode.logged.episode.id);
+        let vector = episode.logged.vector.clone();
+        if let Some(vector) = &vector {
+            check_vector(vector, self.space()?)?;
+        }
+        if !self.remove_episode(&key)? {
+            self.session.execute(UNEARTH, place(&key))?;
+        }
+        self.insert_episode(episode, vector.as_ref())
+    }
+
+    fn insert_episode(&mut self, mut episode: EncodedEpisode, vector: Option<&Vector>) -> Result<()> {
+        let version = self.next_version();
+        let counted = vec![episode.logged.episode.scope.as_str().into(), integer(episode.words)];
+        let terms = std::mem::take(&mut episode.terms);
+        self.session.execute(PUT_EPISODE, episode.values(version))?;
+        if let Some(vector) = vector {
+            self.session.execute(PUT_VECTOR, vec![integer(version), encode_vector(vector)])?;
+        }
+        self.session.execute(PUT_WORDS, vec![integer(version), terms.into()])?;
+        self.session.execute(COUNT_EPISODE, counted).map(drop)
+    }
+
+    fn delete(&mut self, key: &Key) -> Result<()> {
+        let deleted = match key.kind() {
+            RecordKind::Episode => self.remove_episode(key)?,
+            _ => self.session.execute(DELETE_RECORD, place(key))? > 0,
+        };
+        if !deleted {
+            return Ok(());
+        }
+        let version = self.next_version();
+        if key.kind().in_feed() {
+            let mut values = vec![integer(version)];
+            values.extend(place(key));
+            self.session.execute(BURY, values)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an episode from all tables; says whether it was there. Its vector goes with it.
+    fn remove_episode(&mut self, key: &Key) -> Result<bool> {
+        let Key::Episode(id) = key else { return Ok(false) };
+        let found = self
+            .session
+            .first(EPISODE, vec![id.to_string().into()], |row| Ok((row.count(0)?, row.text(1)?, row.count(2)?)))?;
+        let Some((version, scope, words)) = found else { return Ok(false) };
+        self.session.execute(DELETE_EPISODE, vec![integer(version)])?;
+        self.session.execute(DELETE_WORDS, vec![integer(version)])?;
+        self.session.execute(DISCOUNT_EPISODE, vec![scope.as_str().into(), integer(words)])?;
+        self.session.execute(DELETE_SCOPE, vec![scope.into()])?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,170 @@
+//! What several tests need.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "not every test needs everything, and tests may panic"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use memory_core::{
+    Batch, Embedder, Episode, EpisodeId, HashEmbedder, LoggedEpisode, MemoryStore, Outcome, Record, Role, Scope, Step,
+    Task, Vector, Verdict,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A folder that goes with the test, and a path in it.
+pub(crate) fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    (folder, path)
+}
+
+/// Numbers that look random and are the same every time (xorshift).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap() % sides
+    }
+
+    pub(crate) fn pick<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.roll(all.len())]
+    }
+}
+
+pub(crate) const WORDS: &[&str] = &[
+    "login",
+    "test",
+    "fails",
+    "user",
+    "password",
+    "reset",
+    "deploy",
+    "database",
+    "migrate",
+    "schema",
+    "naïve",
+    "Straße",
+    "東京",
+    "cache",
+    "redis",
+    "timeout",
+    "retry",
+    "button",
+    "render",
+    "page",
+    "the",
+    "auth_service",
+    "users'",
+    "X1",
+    "build",
+    "cargo",
+    "compile",
+    "error",
+    "panic",
+    "thread",
+    "query",
+    "index",
+    "slow",
+    "fix",
+    "add",
+    "remove",
+];
+
+pub(crate) fn text(dice: &mut Dice) -> String {
+    let length = 1 + dice.roll(14);
+    let words: Vec<&str> = (0..length).map(|_| dice.pick(WORDS)).collect();
+    words.join(" ")
+}
+
+/// The id of this number.
+pub(crate) fn id(number: u128) -> EpisodeId {
+    EpisodeId::new(Uuid::from_u128(number))
+}
+
+pub(crate) fn moment(nanos: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_750_000_000, 0).unwrap() + TimeDelta::nanoseconds(nanos)
+}
+
+pub(crate) fn episode(
+    number: u128,
+    scope: &Scope,
+    task: Task,
+    outcome: Outcome,
+    completed_at: DateTime<Utc>,
+) -> Episode {
+    let steps = vec![Step::new("grep").input("auth").ok("src/auth.rs:42"), Step::new("cargo test").error("E0425")];
+    let started_at = completed_at - TimeDelta::seconds(5);
+    Episode::new(id(number), scope.clone(), task, steps, outcome, started_at, completed_at)
+}
+
+/// An episode with this task in the default scope.
+pub(crate) fn simple(number: u128, task: &str) -> Record {
+    let at = moment(i64::try_from(number).unwrap());
+    logged(episode(number, &Scope::default(), Task::new(task), Outcome::success("done"), at), None)
+}
+
+pub(crate) fn logged(episode: Episode, vector: Option<Vector>) -> Record {
+    Record::Episode(LoggedEpisode { episode: Arc::new(episode), vector })
+}
+
+/// An episode of many kinds: two scopes, domains and tags that are often the same, times that are often equal.
+pub(crate) async fn generated(number: u128, dice: &mut Dice) -> Record {
+    let scope = if dice.roll(4) == 0 { Scope::new("other").unwrap() } else { Scope::default() };
+    let mut task = Task::new(text(dice));
+    if dice.roll(3) > 0 {
+        task = task.domain(dice.pick(&["web", "data"]));
+    }
+    if dice.roll(2) > 0 {
+        task = task.language(dice.pick(&["rust", "python"]));
+    }
+    for _ in 0..dice.roll(4) {
+        task = task.tag(dice.pick(&["a", "b", "c", "d,\"e\"", "\0zero"]));
+    }
+    let verdict = [Verdict::Success, Verdict::Failure, Verdict::Partial][dice.roll(3)];
+    let outcome = Outcome::new(verdict, "over").reward(0.1 * dice.roll(10) as f64);
+    let at = moment(i64::try_from(dice.roll(40)).unwrap() * 500);
+    let vector = if dice.roll(5) > 0 { Some(vector(&task.text).await) } else { None };
+    logged(episode(number, &scope, task, outcome, at), vector)
+}
+
+pub(crate) async fn vector(text: &str) -> Vector {
+    HashEmbedder::new().embed(Role::Document, &[text]).await.unwrap().remove(0)
+}
+
+/// Puts the space of [`vector`].
+pub(crate) async fn put_space(store: &dyn MemoryStore) {
+    put(store, Record::Space(HashEmbedder::new().space().clone())).await;
+}
+
+pub(crate) async fn put(store: &dyn MemoryStore, record: Record) -> memory_core::Commit {
+    store.commit(&Batch::new().put(record)).await.unwrap()
+}
+
+/// Runs SQL as another program would.
+pub(crate) async fn sql(path: &Path, text: &str) {
+    let database = libsql::Builder::new_local(path).build().await.unwrap();
+    database.connect().unwrap().execute_batch(text).await.unwrap();
+}
+
+/// The one number that a query answers, as another program would read it.
+pub(crate) async fn number(path: &Path, query: &str) -> i64 {
+    let database = libsql::Builder::new_local(path).build().await.unwrap();
+    let mut rows = database.connect().unwrap().query(query, ()).await.unwrap();
+    match rows.next().await.unwrap().unwrap().get_value(0).unwrap() {
+        libsql::Value::Integer(number) => number,
+        other => panic!("{other:?}"),
+    }
+}

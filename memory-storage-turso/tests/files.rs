@@ -1,0 +1,319 @@
+//! Files that are not what they should be, and quotas.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::{episode, id, logged, moment, number, place, put, put_space, simple, sql, vector};
+use memory_core::{
+    Batch, ErrorKind, Key, MemoryStore, MemoryStoreExt, Outcome, Record, RecordKind, Scan, Scope, Search, Task, Version,
+};
+use memory_storage_turso::{TursoConfig, TursoStore};
+
+/// A file with a few episodes, closed.
+async fn small(path: &Path, episodes: u128) {
+    let store = TursoStore::open(path).await.unwrap();
+    put_space(&store).await;
+    let mut batch = Batch::new();
+    for number in 0..episodes {
+        let text = format!("task {number} of many");
+        let one = episode(number, &Scope::default(), Task::new(&text), Outcome::success(text.repeat(20)), moment(0));
+        batch = batch.put(logged(one, Some(vector(&text).await)));
+    }
+    store.commit(&batch).await.unwrap();
+    store.close().await.unwrap();
+}
+
+async fn refused(path: &Path) -> memory_core::Error {
+    TursoStore::open(path).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn settings_outside_their_range_are_named() {
+    let (_folder, path) = place();
+    for (config, text) in [
+        (TursoConfig::default().with_readers(0), "readers is 0; allowed: 1..=64"),
+        (TursoConfig::default().with_readers(65), "readers is 65; allowed: 1..=64"),
+        (TursoConfig::default().with_max_bytes(1_000), "max_bytes is 1000; allowed: 1048576 and more"),
+        (TursoConfig::default().with_busy_timeout(Duration::from_secs(3_601)), "busy_timeout is 3601s; allowed"),
+    ] {
+        let error = TursoStore::open_with(&path, config).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().starts_with(&format!("open: invalid value: {text}")), "{error}");
+    }
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn paths_that_cannot_be_a_file_are_named() {
+    let (folder, path) = place();
+    let missing = folder.path().join("no/such/folder/memory.db");
+    let error = refused(&missing).await;
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("no/such/folder"), "{error}");
+    assert_eq!(refused(folder.path()).await.kind(), ErrorKind::Invalid);
+    assert_eq!(refused(Path::new("")).await.kind(), ErrorKind::Invalid);
+    assert_eq!(refused(&folder.path().join("zero\0byte")).await.kind(), ErrorKind::Invalid);
+    // A file where a folder should be.
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(refused(&path.join("memory.db")).await.kind(), ErrorKind::Io);
+}
+
+#[tokio::test]
+async fn databases_of_others_are_left_alone() {
+    let (folder, path) = place();
+    std::fs::write(&path, "This is a letter, not a database. ".repeat(100)).unwrap();
+    assert_eq!(refused(&path).await.kind(), ErrorKind::Foreign);
+    let others = folder.path().join("others.db");
+    sql(&others, "CREATE TABLE episodes (title TEXT); INSERT INTO episodes VALUES ('Pilot')").await;
+    let before = std::fs::read(&others).unwrap();
+    let error = refused(&others).await;
+    assert_eq!(error.kind(), ErrorKind::Foreign);
+    assert!(error.to_string().contains("others.db"), "{error}");
+    assert_eq!(std::fs::read(&others).unwrap(), before);
+    let marked = folder.path().join("marked.db");
+    sql(&marked, "PRAGMA application_id = 77; PRAGMA journal_mode = WAL").await;
+    assert_eq!(refused(&marked).await.kind(), ErrorKind::Foreign);
+    // An empty file is nobody's.
+    let empty = folder.path().join("empty.db");
+    std::fs::write(&empty, "").unwrap();
+    TursoStore::open(&empty).await.unwrap();
+    assert_eq!(number(&empty, "PRAGMA application_id").await, 0x4B6E_4877);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_named_with_both_versions() {
+    let (_folder, path) = place();
+    small(&path, 1).await;
+    sql(&path, "INSERT INTO migrations VALUES (2, 'future', 'x', 0); ALTER TABLE episodes ADD COLUMN mood TEXT").await;
+    let error = refused(&path).await;
+    assert_eq!(error.kind(), ErrorKind::SchemaTooNew);
+    assert!(error.to_string().contains("version 2") && error.to_string().contains("up to 1"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_edited_by_hand_is_named() {
+    for (edit, name) in [
+        ("UPDATE migrations SET checksum = 'x'", "migration 1 (init)"),
+        ("ALTER TABLE episodes ADD COLUMN mood TEXT", "episodes"),
+        ("ALTER TABLE records RENAME COLUMN body TO text", "records"),
+        ("DROP TABLE vectors", "vectors"),
+        ("DROP INDEX episodes_search", "episodes_search"),
+        ("DROP TABLE migrations", "migrations"),
+    ] {
+        let (_folder, path) = place();
+        small(&path, 1).await;
+        sql(&path, edit).await;
+        let error = refused(&path).await;
+        assert_eq!(error.kind(), ErrorKind::SchemaEdited, "{edit}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_add_beside_the_tables_does_no_harm() {
+    let (_folder, path) = place();
+    small(&path, 3).await;
+    sql(
+        &path,
+        "CREATE INDEX mine ON episodes (reward); CREATE VIEW tasks AS SELECT task FROM episodes;
+         CREATE TABLE notes (text); ANALYZE; VACUUM",
+    )
+    .await;
+    let store = TursoStore::open(&path).await.unwrap();
+    put(&store, simple(9, "a new task")).await;
+    let found = store.search(&Search::new(Scope::default()).text("task 2")).await.unwrap();
+    assert_eq!((found.len(), found[0].id), (4, id(2)));
+    assert_eq!(number(&path, "SELECT count(*) FROM tasks WHERE task LIKE '%task%'").await, 4);
+}
+
+/// Runs every kind of call; only typed errors of these kinds may come back.
+async fn exercise(path: &Path, damage: &str) -> usize {
+    let typed = |error: &memory_core::Error| {
+        let kinds = [ErrorKind::Corrupt, ErrorKind::Foreign, ErrorKind::SchemaEdited, ErrorKind::Io];
+        // Without a trace of its record, the vector space was never put.
+        let no_space = error.to_string().contains("no vector space");
+        assert!(no_space || kinds.contains(&error.kind()), "{damage}: {error:?}");
+        assert!(!error.to_string().contains("panicked"), "{damage}: {error}");
+    };
+    let store = match TursoStore::open_with(path, TursoConfig::default().with_readers(1)).await {
+        Ok(store) => store,
+        Err(error) => {
+            typed(&error);
+            return 1;
+        }
+    };
+    let keys: Vec<Key> = (0..60).map(|number| Key::Episode(id(number))).collect();
+    let mut search = Search::new(Scope::default()).text("task 7 of many").k(100);
+    let mut errors: Vec<memory_core::Error> = Vec::new();
+    for key in keys {
+        errors.extend(store.get_one(key).await.err());
+    }
+    errors.extend(store.scan_all(Scan::new(RecordKind::Episode)).await.err());
+    errors.extend(store.scan_all(Scan::new(RecordKind::Pattern)).await.err());
+    errors.extend(store.search(&search).await.err());
+    search.vector = Some(vector("task 7").await);
+    errors.extend(store.search(&search).await.err());
+    errors.extend(store.changes(Version(0), 1_000).await.err());
+    errors.extend(store.health().await.err());
+    errors.extend(store.commit(&Batch::new().put(simple(1, "task 1 anew"))).await.err());
+    errors.extend(store.commit(&Batch::new().delete(Key::Episode(id(2)))).await.err());
+    errors.iter().for_each(typed);
+    store.close().await.unwrap();
+    errors.len()
+}
+
+#[tokio::test]
+async fn garbage_in_the_file_is_an_error_and_never_a_panic() {
+    let (folder, path) = place();
+    small(&path, 60).await;
+    let good = std::fs::read(&path).unwrap();
+    let damaged = folder.path().join("damaged.db");
+    let mut noticed = 0;
+    for page in 0..good.len() / 4_096 {
+        for (at, length, byte) in [(0, 4_096, 0xA5), (0, 100, 0xFF), (1_000, 1_500, 0xC3), (200, 3_800, 0)] {
+            let mut bytes = good.clone();
+            let start = page * 4_096 + at;
+            let end = (start + length).min(bytes.len());
+            bytes[start..end].fill(byte);
+            std::fs::write(&damaged, bytes).unwrap();
+            noticed += usize::from(exercise(&damaged, &format!("page {page} at {at}")).await > 0);
+            for rest in ["damaged.db-wal", "damaged.db-shm"] {
+                let _ = std::fs::remove_file(folder.path().join(rest));
+            }
+        }
+    }
+    assert!(noticed > good.len() / 4_096, "{noticed} of {} pages", good.len() / 4_096);
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_what_was_written_are_corrupt_and_named() {
+    let (_folder, path) = place();
+    small(&path, 3).await;
+    sql(
+        &path,
+        "UPDATE episodes SET body = '{\"id\": 1}' WHERE version = 2;
+         UPDATE episodes SET body = json_object('id', hex(zeroblob(5000000))) WHERE version = 3;
+         UPDATE vectors SET vector = x'0000807F' WHERE episode = 4;
+         UPDATE records SET body = 'null' WHERE kind = 'space'",
+    )
+    .await;
+    let store = TursoStore::open(&path).await.unwrap();
+    for (key, text) in [
+        (Key::Episode(id(0)), "does not decode"),
+        (Key::Episode(id(1)), "episodes.body holds more than 10000000 bytes"),
+        (Key::Episode(id(2)), "episodes.vector holds"),
+        (Key::Space, "Space does not decode"),
+    ] {
+        let error = store.get_one(key).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    // What is not damaged is still there, and what is damaged can be deleted.
+    put(&store, simple(7, "fine")).await;
+    let batch = (0..3).fold(Batch::new(), |batch, number| batch.delete(Key::Episode(id(number))));
+    store.commit(&batch).await.unwrap();
+    assert_eq!(store.scan_all(Scan::new(RecordKind::Episode)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_full_store_can_be_read_and_is_usable_again_after_deleting() {
+    let (_folder, path) = place();
+    let store = TursoStore::open_with(&path, TursoConfig::default().with_max_bytes(2 << 20)).await.unwrap();
+    let large = |number: u128| {
+        let outcome = Outcome::success("x".repeat(3_000)).artifact("a", "y".repeat(30_000));
+        logged(episode(number, &Scope::default(), Task::new(format!("task {number}")), outcome, moment(0)), None)
+    };
+    let mut written = 0;
+    let error = loop {
+        match store.commit(&Batch::new().put(large(written))).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+    assert!(written > 20);
+    // Small ones too, until nothing at all goes in any more.
+    let mut small = 10_000;
+    while store.commit(&Batch::new().put(simple(small, "small"))).await.is_ok() {
+        small += 1;
+    }
+    assert_eq!(store.get(&[Key::Episode(id(0)), Key::Episode(id(written))]).await.unwrap()[1], None);
+    assert_eq!(store.health().await.unwrap().episodes, u64::try_from(written + small - 10_000).unwrap());
+    for number in 0..written / 2 {
+        store.commit(&Batch::new().delete(Key::Episode(id(number)))).await.unwrap();
+    }
+    for number in 0..written / 4 {
+        store.commit(&Batch::new().put(large(number))).await.unwrap();
+    }
+    let found = store.search(&Search::new(Scope::default()).text("task 3").k(1)).await.unwrap();
+    assert_eq!(found[0].id, id(3));
+    store.close().await.unwrap();
+    assert!(path.metadata().unwrap().len() <= 3 << 20);
+}
+
+/// Runs the rest of the test in a child process without root's powers, where file permissions bind.
+#[test]
+fn read_only_files_and_folders_are_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, path) = place();
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime().block_on(small(&path, 1));
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(&path, 0o444);
+    mode(folder.path(), 0o555);
+    let errors = without_root(&[&path, &folder.path().join("new.db")]);
+    mode(folder.path(), 0o755);
+    let Some(errors) = errors else {
+        return println!("skipped: no process without root's powers can be started here");
+    };
+    for line in errors.lines().filter(|line| line.starts_with("error ")) {
+        assert!(line.contains(": ReadOnly:") && line.contains(".db"), "{line}");
+    }
+    assert_eq!(errors.matches("\nerror ").count(), 2, "{errors}");
+}
+
+/// Opens these paths as nobody and returns what was printed.
+fn without_root(paths: &[&Path]) -> Option<String> {
+    use std::os::unix::process::CommandExt;
+    let mut child = std::process::Command::new(std::env::current_exe().ok()?);
+    child.args(["--exact", "open_and_print", "--ignored", "--nocapture"]);
+    child.env("OPEN_AND_PRINT", std::env::join_paths(paths).ok()?);
+    if std::env::var_os("USER").is_none_or(|user| user == "root") {
+        child.uid(65_534).gid(65_534);
+    }
+    let output = child.output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[tokio::test]
+#[ignore = "read_only_files_and_folders_are_named runs it"]
+async fn open_and_print() {
+    let paths = std::env::var_os("OPEN_AND_PRINT").unwrap();
+    for path in std::env::split_paths(&paths) {
+        match TursoStore::open(&path).await {
+            Ok(_) => println!("\nopened {}", path.display()),
+            Err(error) => println!("\nerror {}: {:?}: {error}", path.display(), error.kind()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn records_of_the_wrong_key_are_corrupt() {
+    let (_folder, path) = place();
+    let store = TursoStore::open(&path).await.unwrap();
+    let mark = |number| {
+        let learner = memory_core::LearnerId::new(uuid::Uuid::from_u128(number));
+        Record::Watermark(memory_core::Watermark { learner, position: Version(7) })
+    };
+    store.commit(&Batch::new().put(mark(1)).put(mark(2))).await.unwrap();
+    sql(&path, "UPDATE records SET body = (SELECT body FROM records ORDER BY key LIMIT 1)").await;
+    let errors = [
+        store.get_one(mark(2).key()).await.unwrap_err(),
+        store.scan_all(Scan::new(RecordKind::Watermark)).await.unwrap_err(),
+    ];
+    assert!(errors.iter().all(|error| error.kind() == ErrorKind::Corrupt), "{errors:?}");
+    assert!(store.get_one(mark(1).key()).await.unwrap().is_some());
+}

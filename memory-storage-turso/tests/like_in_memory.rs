@@ -1,0 +1,130 @@
+//! The store in memory is the reference: the same batches must give the same answers here.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::{Dice, generated, id, moment, place, put_space, text, vector};
+use memory_core::{
+    Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, MemoryStoreExt, Record, RecordKind, Scan, Scope, Search,
+    Stored, Verdict,
+};
+use memory_storage_turso::TursoStore;
+
+/// Both stores with the same 500 generated episodes, of which some were replaced and some deleted.
+async fn both(path: &std::path::Path) -> (InMemoryStore, TursoStore) {
+    let (memory, turso) = (InMemoryStore::new(), TursoStore::open(path).await.unwrap());
+    put_space(&memory).await;
+    put_space(&turso).await;
+    let mut dice = Dice::new(7);
+    let mut batches = Vec::new();
+    for first in (0..500).step_by(50) {
+        let mut batch = Batch::new();
+        for number in first..first + 50 {
+            batch = batch.put(generated(number, &mut dice).await);
+        }
+        batches.push(batch);
+    }
+    for number in (0..500).step_by(9) {
+        batches.push(Batch::new().put(generated(number, &mut dice).await).delete(Key::Episode(id(number + 1))));
+    }
+    for batch in &batches {
+        memory.commit(batch).await.unwrap();
+        turso.commit(batch).await.unwrap();
+    }
+    (memory, turso)
+}
+
+fn filters() -> Vec<Filter> {
+    vec![
+        Filter::default(),
+        Filter::default().domain("web"),
+        Filter::default().language("rust").verdict(Verdict::Failure),
+        Filter::default().tag("a").tag("d,\"e\""),
+        Filter::default().tag("\0zero"),
+        Filter::default().completed(Some(moment(1_500)), Some(moment(9_500))),
+        Filter::default().completed(Some(moment(1_501)), None).domain("data"),
+        Filter::default().domain("none"),
+    ]
+}
+
+/// What must be equal, bit by bit; versions are the store's own.
+fn bits(hits: &[Hit]) -> Vec<(memory_core::EpisodeId, u64, u32)> {
+    hits.iter().map(|hit| (hit.id, hit.words.to_bits(), hit.vector.to_bits())).collect()
+}
+
+#[tokio::test]
+async fn finds_the_same_with_the_same_scores_in_the_same_order() {
+    let (_folder, path) = place();
+    let (memory, turso) = both(&path).await;
+    let mut dice = Dice::new(99);
+    let (mut found, mut asked) = (0, 0);
+    for scope in [Scope::default(), Scope::new("other").unwrap(), Scope::new("nobody").unwrap()] {
+        for filter in filters() {
+            for round in 0..9 {
+                let query = text(&mut dice);
+                let k = [1, 3, 10, 100][dice.roll(4)];
+                let mut search = Search::new(scope.clone()).filter(filter.clone()).k(k);
+                if round % 3 != 0 {
+                    search = search.text(&query);
+                }
+                if round % 3 != 1 {
+                    search = search.vector(Some(vector(&query).await));
+                }
+                let (expected, answer) = (memory.search(&search).await.unwrap(), turso.search(&search).await.unwrap());
+                assert_eq!(bits(&answer), bits(&expected), "{search:?}");
+                found += answer.len();
+                asked += 1;
+            }
+        }
+    }
+    assert!(found > 5 * asked, "{found} hits of {asked} searches");
+}
+
+#[tokio::test]
+async fn scans_gets_and_counts_the_same() {
+    let (_folder, path) = place();
+    let (memory, turso) = both(&path).await;
+    let plain = |all: Vec<Stored>| all.into_iter().map(|stored| stored.record).collect::<Vec<Record>>();
+    for scope in [None, Some(Scope::default()), Some(Scope::new("nobody").unwrap())] {
+        for filter in filters() {
+            let mut scan = Scan::new(RecordKind::Episode).filter(filter).limit(7);
+            scan.scope = scope.clone();
+            let expected = plain(memory.scan_all(scan.clone()).await.unwrap());
+            assert_eq!(plain(turso.scan_all(scan).await.unwrap()), expected);
+        }
+    }
+    let keys: Vec<Key> = (0..502).map(|number| Key::Episode(id(number))).chain([Key::Space]).collect();
+    let [expected, answer] = [memory.get(&keys).await.unwrap(), turso.get(&keys).await.unwrap()];
+    let records = |all: Vec<Option<Stored>>| all.into_iter().map(|one| one.map(|one| one.record)).collect::<Vec<_>>();
+    assert_eq!(records(answer), records(expected));
+    let [expected, answer] = [memory.health().await.unwrap(), turso.health().await.unwrap()];
+    assert_eq!(answer.episodes, expected.episodes);
+}
+
+#[tokio::test]
+async fn counts_are_exact_after_replacing_and_deleting() {
+    let (_folder, path) = place();
+    let (memory, turso) = both(&path).await;
+    turso.close().await.unwrap();
+    let differences = "SELECT count(*) FROM (
+        SELECT scope, count(*) AS e, sum(words) AS w FROM episodes GROUP BY scope
+        EXCEPT SELECT scope, episodes, words FROM scopes)";
+    assert_eq!(common::number(&path, differences).await, 0);
+    assert_eq!(common::number(&path, "SELECT count(*) FROM scopes").await, 2);
+    let orphans = "SELECT count(*) FROM vectors WHERE episode NOT IN (SELECT version FROM episodes)";
+    assert_eq!(common::number(&path, orphans).await, 0);
+    let lost = "SELECT count(*) FROM episode_words_vocab WHERE doc NOT IN (SELECT version FROM episodes)";
+    assert_eq!(common::number(&path, lost).await, 0);
+    let (words, counted) = ("SELECT sum(words) FROM scopes", "SELECT count(*) FROM episode_words_vocab");
+    assert_eq!(common::number(&path, words).await, common::number(&path, counted).await);
+    // Deleting everything leaves nothing behind but the tombstones.
+    let turso = TursoStore::open(&path).await.unwrap();
+    let all = turso.scan_all(Scan::new(RecordKind::Episode)).await.unwrap();
+    let batch = all.iter().fold(Batch::new(), |batch, stored| batch.delete(stored.record.key()));
+    turso.commit(&batch).await.unwrap();
+    turso.close().await.unwrap();
+    for table in ["episodes", "vectors", "scopes", "episode_words_vocab"] {
+        assert_eq!(common::number(&path, &format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
+    }
+    drop(memory);
+}

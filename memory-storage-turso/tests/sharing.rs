@@ -1,0 +1,156 @@
+//! Several stores, threads and processes on one file.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{id, place, put, simple};
+use memory_core::{Batch, ErrorKind, Key, MemoryStore, MemoryStoreExt, RecordKind, Scan, Version};
+use memory_storage_turso::{TursoConfig, TursoStore};
+
+/// Commits episodes with these numbers, each in a batch of its own, and returns their versions.
+async fn write(store: TursoStore, numbers: std::ops::Range<u128>) -> Vec<Version> {
+    let mut versions = Vec::new();
+    for number in numbers {
+        versions.push(put(&store, simple(number, "shared")).await.version);
+    }
+    versions
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_stores_on_one_file_write_at_once_and_see_each_other() {
+    let (_folder, path) = place();
+    let (one, two) = (TursoStore::open(&path).await.unwrap(), TursoStore::open(&path).await.unwrap());
+    let tasks: Vec<_> = (0_u128..8)
+        .map(|task| {
+            let store = if task % 2 == 0 { one.clone() } else { two.clone() };
+            tokio::spawn(write(store, task * 100..task * 100 + 25))
+        })
+        .collect();
+    let mut versions = BTreeSet::new();
+    for task in tasks {
+        versions.extend(task.await.unwrap());
+    }
+    assert_eq!(versions.len(), 200, "every change has a version of its own");
+    assert_eq!(one.health().await.unwrap(), two.health().await.unwrap());
+    let last = put(&one, simple(9_999, "last")).await.version;
+    assert_eq!(two.get_one(Key::Episode(id(9_999))).await.unwrap().unwrap().version, last);
+    assert_eq!(two.changes(Version(last.0 - 1), 10).await.unwrap().entries.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_of_the_log_misses_nothing() {
+    let (_folder, path) = place();
+    let (one, two) = (TursoStore::open(&path).await.unwrap(), TursoStore::open(&path).await.unwrap());
+    let writers = [tokio::spawn(write(one.clone(), 0..100)), tokio::spawn(write(two, 100..200))];
+    let follower = tokio::spawn(async move {
+        let (mut since, mut seen) = (Version(0), 0);
+        while seen < 200 {
+            let changes = one.changes(since, 7).await.unwrap();
+            assert!(changes.entries.iter().all(|entry| entry.version > since));
+            seen += changes.entries.len();
+            since = changes.upto;
+        }
+        since
+    });
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(follower.await.unwrap(), Version(200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_file_can_be_opened_by_many_at_once() {
+    for _ in 0..10 {
+        let (_folder, path) = place();
+        let opened: Vec<_> = (0..6)
+            .map(|number| {
+                let path = path.clone();
+                tokio::spawn(async move {
+                    let store = TursoStore::open(&path).await.unwrap();
+                    put(&store, simple(number, "first")).await;
+                    store
+                })
+            })
+            .collect();
+        let mut stores = Vec::new();
+        for store in opened {
+            stores.push(store.await.unwrap());
+        }
+        assert_eq!(stores[0].health().await.unwrap().episodes, 6);
+        assert_eq!(common::number(&path, "SELECT count(*) FROM migrations").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn waiting_too_long_for_another_writer_is_temporary() {
+    let (_folder, path) = place();
+    let config = TursoConfig::default().with_busy_timeout(Duration::from_millis(50));
+    let store = TursoStore::open_with(&path, config).await.unwrap();
+    let other = libsql::Builder::new_local(&path).build().await.unwrap().connect().unwrap();
+    other.execute("BEGIN IMMEDIATE", ()).await.unwrap();
+    other.execute("UPDATE counter SET version = 7", ()).await.unwrap();
+    let batch = Batch::new().put(simple(1, "patient"));
+    let error = store.commit(&batch).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Busy && error.is_temporary(), "{error}");
+    assert_eq!(TursoStore::open_with(&path, config).await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(store.health().await.unwrap().version, Version(0), "readers do not wait, and see what is committed");
+    other.execute("COMMIT", ()).await.unwrap();
+    assert_eq!(store.commit(&batch).await.unwrap().version, Version(8));
+}
+
+fn child(path: &Path, first: u128) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "in_a_child", "--ignored", "--nocapture"])
+        .env("CHILD_PATH", path)
+        .env("CHILD_FIRST", first.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test]
+#[ignore = "other tests run it in processes of their own"]
+async fn in_a_child() {
+    let path = PathBuf::from(std::env::var_os("CHILD_PATH").unwrap());
+    let first: u128 = std::env::var("CHILD_FIRST").unwrap().parse().unwrap();
+    let store = TursoStore::open(&path).await.unwrap();
+    for number in first..first + 50 {
+        put(&store, simple(number, "from a child")).await;
+        println!("\ncommitted {number}");
+    }
+}
+
+#[tokio::test]
+async fn processes_share_a_new_file() {
+    let (_folder, path) = place();
+    let children: Vec<Child> = (0..4).map(|number| child(&path, number * 1_000)).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let store = TursoStore::open(&path).await.unwrap();
+    let health = store.health().await.unwrap();
+    assert_eq!((health.episodes, health.version), (200, Version(200)));
+    let all = store.scan_all(Scan::new(RecordKind::Episode)).await.unwrap();
+    assert!(all.is_sorted_by(|a, b| a.version < b.version));
+}
+
+#[tokio::test]
+async fn what_a_killed_process_had_acknowledged_is_there() {
+    use std::io::{BufRead, BufReader};
+    let (_folder, path) = place();
+    let mut child = child(&path, 0);
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let acknowledged = lines.map_while(Result::ok).filter(|line| line.starts_with("committed")).take(20).count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = TursoStore::open(&path).await.unwrap();
+    let episodes = store.health().await.unwrap().episodes;
+    assert!(acknowledged == 20 && episodes >= 20, "{episodes} of {acknowledged}");
+    assert_eq!(store.scan_all(Scan::new(RecordKind::Episode)).await.unwrap().len() as u64, episodes);
+    store.commit(&Batch::new().delete(Key::Episode(id(0)))).await.unwrap();
+}
