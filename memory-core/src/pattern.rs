@@ -329,6 +329,15 @@ impl Pattern {
         Self { id, learner, scope, kind, domain, signature, branches: BTreeMap::new() }
     }
 
+    /// The signature as people read it: its parts in order, with the start of the episode told once.
+    pub fn condition(&self) -> String {
+        let parts =
+            self.signature.iter().map(|part| Move::parse(part).map_or_else(|| part.clone(), |one| one.to_string()));
+        let mut parts: Vec<String> = parts.collect();
+        parts.dedup_by(|a, b| a == b && *a == Move::Start.to_string());
+        parts.join(" > ")
+    }
+
     /// Adds the evidence of the same pattern.
     pub fn add(&mut self, other: &Self) {
         for (branch, evidence) in &other.branches {
@@ -360,17 +369,7 @@ impl Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [", self.kind)?;
-        for (place, part) in self.signature.iter().enumerate() {
-            if place > 0 {
-                f.write_str(" > ")?;
-            }
-            match Move::parse(part) {
-                Some(one) => one.fmt(f)?,
-                None => f.write_str(part)?,
-            }
-        }
-        f.write_str("]")
+        write!(f, "{} [{}]", self.kind, self.condition())
     }
 }
 

@@ -52,7 +52,7 @@ struct Accepted {
     id: EpisodeId,
     completed_at: DateTime<Utc>,
     words: u64,
-    cosine: Option<f32>,
+    cosine: Option<f64>,
 }
 
 pub(crate) fn search(session: &mut Session, search: &Search) -> Result<Vec<Hit>> {

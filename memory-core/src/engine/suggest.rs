@@ -47,7 +47,7 @@ pub enum Reason {
     Transition {
         /// The pattern that holds the evidence.
         pattern: PatternId,
-        /// The moves, as people read them.
+        /// The moves, as people read them; empty for anything.
         after: String,
         /// How often it came next, and in how many episodes that succeeded.
         support: Support,
@@ -130,7 +130,7 @@ impl Memory {
         let specific = learned.iter().rev().find_map(|pattern| Some((pattern, pattern.branches.get(tool)?)));
         let transition = specific.map(|(pattern, evidence)| Reason::Transition {
             pattern: pattern.id,
-            after: pattern.to_string(),
+            after: pattern.condition(),
             support: self.support(evidence),
             of: pattern.branches.values().map(|evidence| self.support(evidence).trials).sum(),
         });

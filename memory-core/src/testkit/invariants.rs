@@ -292,7 +292,10 @@ pub fn no_status_is_stuck<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn()
             assert_eq!(statuses(&winding).await, statuses(&direct).await, "after {days} days");
         }
         let aged = statuses(&winding).await;
-        assert!(aged.values().all(|status| *status == Status::Candidate), "evidence of years ago is no evidence: {aged:?}");
+        assert!(
+            aged.values().all(|status| *status == Status::Candidate),
+            "evidence of years ago is no evidence: {aged:?}"
+        );
     });
 }
 
