@@ -6,7 +6,7 @@ mod common;
 use std::time::Instant;
 
 use common::{Dice, episode, generated, logged, moment, place, put_space, text, vector};
-use memory_core::{Batch, Filter, Key, MemoryStore, Outcome, Record, Scope, Search, Task};
+use memory_core::{Batch, Filter, Key, MemoryStore, Outcome, Record, Scope, Search, Task, Version};
 use memory_storage_turso::TursoStore;
 
 /// The median in microseconds.
@@ -96,4 +96,10 @@ async fn commits_and_searches() {
     let start = Instant::now();
     store.get(&keys[..1]).await.unwrap();
     println!("get of one: {:.0} µs", micros(start));
+    let start = Instant::now();
+    store.changes(Version(0), 10).await.unwrap();
+    println!("first 10 of the change feed: {:.0} µs", micros(start));
+    let start = Instant::now();
+    store.health().await.unwrap();
+    println!("health: {:.0} µs", micros(start));
 }
