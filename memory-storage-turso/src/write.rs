@@ -350,3 +350,45 @@ impl Transaction<'_> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use memory_core::{LearnerId, Watermark};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::schema::open_writer;
+
+    #[test]
+    fn only_derivable_batches_go_without_a_sync() {
+        let folder = tempfile::tempdir().unwrap();
+        let path: Arc<Path> = folder.path().join("memory.db").into();
+        let session = open_writer(&path, Duration::from_secs(1)).unwrap();
+        let mut writer = Writer::new(session, Some(1 << 20)).unwrap();
+        let learner = LearnerId::new(Uuid::nil());
+        let put = Batch::new().put(Record::Watermark(Watermark { learner, position: Version(1) }));
+        let conflict = put.clone().require_absent(Key::Watermark(learner));
+        let delete = Batch::new().delete(Key::Episode(memory_core::EpisodeId::new(Uuid::nil())));
+        // FULL is 2, NORMAL is 1.
+        for (batch, synchronous, pages) in [
+            (put.clone(), 2, 256),
+            (put.clone().as_derivable(), 1, 256),
+            (conflict.clone(), 2, 256),
+            (conflict.as_derivable(), 1, 256),
+            (delete.clone(), 2, 512),
+            (delete.as_derivable(), 1, 512),
+            (put, 2, 256),
+        ] {
+            let _ = writer.commit(Encoded::new(&batch).unwrap());
+            const SYNCHRONOUS: Sql = Sql("", "SELECT synchronous FROM pragma_synchronous");
+            let set = writer.session.first(SYNCHRONOUS, vec![], |row| row.integer(0)).unwrap();
+            assert_eq!(set, Some(synchronous), "{batch:?}");
+            const PAGES: Sql = Sql("", "SELECT max_page_count FROM pragma_max_page_count");
+            let set = writer.session.first(PAGES, vec![], |row| row.integer(0)).unwrap();
+            assert_eq!(set, Some(pages), "{batch:?}");
+        }
+    }
+}
