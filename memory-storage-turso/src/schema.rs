@@ -1,6 +1,7 @@
 //! Opening a file: whose it is, which tables it has, and how connections are set.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,10 +65,10 @@ pub(crate) fn open_writer(path: &Arc<Path>, busy_timeout: Duration) -> Result<Se
     let journal = session.first(JOURNAL, vec![], |row| row.text(0))?.unwrap_or_default();
     if journal != "wal" {
         let message = format!("{}: no write-ahead log can be made beside it (journal: {journal})", path.display());
-        return Err(Error::new(ErrorKind::ReadOnly, message));
+        return Err(Error::new(ErrorKind::Io, message));
     }
     prepare(&session)?;
-    session.script("PRAGMA synchronous = FULL")?;
+    session.script("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304")?;
     while !migrate_once(&mut session)? {}
     Ok(session)
 }
@@ -158,12 +159,16 @@ fn applied(session: &mut Session) -> Result<BTreeMap<i64, String>> {
     }
     let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
     if let Some((found, _)) = applied.last_key_value().filter(|(found, _)| **found > newest) {
-        let message = format!("its schema has version {found}, this library knows versions up to {newest}");
+        let shown = session.path().display();
+        let message = format!("{shown}: the schema has version {found}, this library knows versions up to {newest}");
         return Err(Error::new(ErrorKind::SchemaTooNew, message));
     }
     for Migration { version, name, sql } in MIGRATIONS {
         if applied.get(version).is_some_and(|found| *found != checksum(sql.as_bytes())) {
-            return Err(edited(format!("migration {version} ({name}) ran with another text than this library's")));
+            return Err(edited(
+                session,
+                format_args!("migration {version} ({name}) ran with another text than this library's"),
+            ));
         }
     }
     Ok(applied)
@@ -177,8 +182,13 @@ fn check_definitions(session: &mut Session) -> Result<()> {
         let (name, checksum) = (row.text(0)?, row.text(1)?);
         match found.get(&name) {
             Some(found) if *found == checksum => {}
-            Some(_) => return Err(edited(format!("the definition of {name} is not the one that its migration made"))),
-            None => return Err(edited(format!("{name} is missing"))),
+            Some(_) => {
+                return Err(edited(
+                    session,
+                    format_args!("the definition of {name} is not the one that its migration made"),
+                ));
+            }
+            None => return Err(edited(session, format_args!("{name} is missing"))),
         }
     }
     Ok(())
@@ -194,10 +204,22 @@ fn definitions(session: &mut Session) -> Result<BTreeMap<String, String>> {
     Ok(definitions)
 }
 
-fn edited(message: String) -> Error {
-    Error::new(ErrorKind::SchemaEdited, message)
+fn edited(session: &Session, message: impl Display) -> Error {
+    Error::new(ErrorKind::SchemaEdited, format!("{}: {message}", session.path().display()))
 }
 
 fn checksum(text: &[u8]) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files out there hold these checksums: a migration that was released is never edited, not even its comments.
+    #[test]
+    fn released_migrations_stay_as_they_are() {
+        let checksums: Vec<String> = MIGRATIONS.iter().map(|migration| checksum(migration.sql.as_bytes())).collect();
+        assert_eq!(checksums, ["3f128034-3476-5db6-86b6-8c17f2a6d8de"]);
+    }
 }

@@ -42,7 +42,7 @@ const DELETE_WORDS: Sql = Sql("episode_words", "DELETE FROM episode_words WHERE 
 const DISCOUNT_EPISODE: Sql =
     Sql("scopes", "UPDATE scopes SET episodes = episodes - 1, words = words - ?2 WHERE scope = ?1");
 const DELETE_SCOPE: Sql = Sql("scopes", "DELETE FROM scopes WHERE scope = ?1 AND episodes = 0");
-const BURY: Sql = Sql("deleted", "INSERT INTO deleted (version, kind, key) VALUES (?1, ?2, ?3)");
+const BURY: Sql = Sql("deleted", "INSERT OR REPLACE INTO deleted (version, kind, key) VALUES (?1, ?2, ?3)");
 const UNEARTH: Sql = Sql("deleted", "DELETE FROM deleted WHERE kind = ?1 AND key = ?2");
 
 /// A batch on its way to the writer, encoded already, so that this work is not the writer's.
@@ -143,14 +143,10 @@ impl EncodedEpisode {
 /// The connection that writes.
 pub(crate) struct Writer {
     session: Session,
-    /// The settings of the connection that depend on the batch.
-    tuning: Tuning,
     quota: Option<Quota>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Tuning {
+    /// Whether the connection is set to sync each commit.
     synced: bool,
+    /// Whether the connection is set to the quota for batches that make room.
     beyond_quota: bool,
 }
 
@@ -181,13 +177,13 @@ impl Writer {
         if let Some(quota) = quota {
             session.script(&format!("PRAGMA max_page_count = {}", quota.pages))?;
         }
-        Ok(Self { session, tuning: Tuning { synced: true, beyond_quota: false }, quota })
+        Ok(Self { session, quota, synced: true, beyond_quota: false })
     }
 
     /// Writes a batch in a transaction of its own.
     pub(crate) fn commit(&mut self, batch: Encoded) -> Result<Commit> {
         let durability = if batch.derivable { Durability::Volatile } else { Durability::Durable };
-        self.tune(Tuning { synced: !batch.derivable, beyond_quota: batch.deletes_episode() })?;
+        self.tune(!batch.derivable, batch.deletes_episode())?;
         let version = self.session.transaction(BEGIN_WRITE, |session| write(session, batch))?;
         Ok(Commit { version, durability })
     }
@@ -203,20 +199,17 @@ impl Writer {
         let _ = self.session.script("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
-    /// Sets what cannot be set within a transaction.
-    fn tune(&mut self, tuning: Tuning) -> Result<()> {
-        if tuning.synced != self.tuning.synced {
-            self.session.script(if tuning.synced {
-                "PRAGMA synchronous = FULL"
-            } else {
-                "PRAGMA synchronous = NORMAL"
-            })?;
+    /// Sets what cannot be set within a transaction. What is remembered is what is set, also after a failure.
+    fn tune(&mut self, synced: bool, beyond_quota: bool) -> Result<()> {
+        if synced != self.synced {
+            self.session.script(if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" })?;
+            self.synced = synced;
         }
-        if let Some(quota) = self.quota.filter(|_| tuning.beyond_quota != self.tuning.beyond_quota) {
-            let pages = if tuning.beyond_quota { quota.pages_to_delete } else { quota.pages };
+        if let Some(quota) = self.quota.filter(|_| beyond_quota != self.beyond_quota) {
+            let pages = if beyond_quota { quota.pages_to_delete } else { quota.pages };
             self.session.script(&format!("PRAGMA max_page_count = {pages}"))?;
+            self.beyond_quota = beyond_quota;
         }
-        self.tuning = tuning;
         Ok(())
     }
 }
@@ -323,6 +316,10 @@ impl Transaction<'_> {
     }
 
     fn delete(&mut self, key: &Key) -> Result<()> {
+        if *key == Key::Space {
+            // What follows in this batch must still fit the space that was there.
+            self.space()?;
+        }
         let deleted = match key.kind() {
             RecordKind::Episode => self.remove_episode(key)?,
             _ => self.session.execute(DELETE_RECORD, place(key))? > 0,
@@ -351,5 +348,47 @@ impl Transaction<'_> {
         self.session.execute(DISCOUNT_EPISODE, vec![scope.as_str().into(), integer(words)])?;
         self.session.execute(DELETE_SCOPE, vec![scope.into()])?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use memory_core::{LearnerId, Watermark};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::schema::open_writer;
+
+    #[test]
+    fn only_derivable_batches_go_without_a_sync() {
+        let folder = tempfile::tempdir().unwrap();
+        let path: Arc<Path> = folder.path().join("memory.db").into();
+        let session = open_writer(&path, Duration::from_secs(1)).unwrap();
+        let mut writer = Writer::new(session, Some(1 << 20)).unwrap();
+        let learner = LearnerId::new(Uuid::nil());
+        let put = Batch::new().put(Record::Watermark(Watermark { learner, position: Version(1) }));
+        let conflict = put.clone().require_absent(Key::Watermark(learner));
+        let delete = Batch::new().delete(Key::Episode(memory_core::EpisodeId::new(Uuid::nil())));
+        // FULL is 2, NORMAL is 1.
+        for (batch, synchronous, pages) in [
+            (put.clone(), 2, 256),
+            (put.clone().as_derivable(), 1, 256),
+            (conflict.clone(), 2, 256),
+            (conflict.as_derivable(), 1, 256),
+            (delete.clone(), 2, 512),
+            (delete.as_derivable(), 1, 512),
+            (put, 2, 256),
+        ] {
+            let _ = writer.commit(Encoded::new(&batch).unwrap());
+            const SYNCHRONOUS: Sql = Sql("", "SELECT synchronous FROM pragma_synchronous");
+            let set = writer.session.first(SYNCHRONOUS, vec![], |row| row.integer(0)).unwrap();
+            assert_eq!(set, Some(synchronous), "{batch:?}");
+            const PAGES: Sql = Sql("", "SELECT max_page_count FROM pragma_max_page_count");
+            let set = writer.session.first(PAGES, vec![], |row| row.integer(0)).unwrap();
+            assert_eq!(set, Some(pages), "{batch:?}");
+        }
     }
 }

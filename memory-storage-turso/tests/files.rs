@@ -255,6 +255,7 @@ async fn a_full_store_can_be_read_and_is_usable_again_after_deleting() {
 }
 
 /// Runs the rest of the test in a child process without root's powers, where file permissions bind.
+#[cfg(unix)]
 #[test]
 fn read_only_files_and_folders_are_named() {
     use std::os::unix::fs::PermissionsExt;
@@ -276,6 +277,7 @@ fn read_only_files_and_folders_are_named() {
 }
 
 /// Opens these paths as nobody and returns what was printed.
+#[cfg(unix)]
 fn without_root(paths: &[&Path]) -> Option<String> {
     use std::os::unix::process::CommandExt;
     let mut child = std::process::Command::new(std::env::current_exe().ok()?);
@@ -288,6 +290,7 @@ fn without_root(paths: &[&Path]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+#[cfg(unix)]
 #[tokio::test]
 #[ignore = "read_only_files_and_folders_are_named runs it"]
 async fn open_and_print() {
@@ -316,4 +319,17 @@ async fn records_of_the_wrong_key_are_corrupt() {
     ];
     assert!(errors.iter().all(|error| error.kind() == ErrorKind::Corrupt), "{errors:?}");
     assert!(store.get_one(mark(1).key()).await.unwrap().is_some());
+}
+
+/// The README shows how to read a file with plain SQL.
+#[tokio::test]
+async fn the_queries_in_the_readme_work() {
+    let (_folder, path) = place();
+    small(&path, 3).await;
+    let readme = include_str!("../README.md");
+    let queries = readme.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    sql(&path, queries).await;
+    sql(&path, "INSERT INTO episode_words (episode_words) VALUES ('optimize')").await;
+    assert_eq!(number(&path, "SELECT count(*) FROM episodes WHERE task LIKE 'task % of many'").await, 3);
+    TursoStore::open(&path).await.unwrap();
 }

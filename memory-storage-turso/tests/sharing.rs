@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{id, place, put, simple};
-use memory_core::{Batch, ErrorKind, Key, MemoryStore, MemoryStoreExt, RecordKind, Scan, Version};
+use memory_core::{
+    Batch, ErrorKind, Key, LearnerId, MemoryStore, MemoryStoreExt, Record, RecordKind, Scan, Version, Watermark,
+};
 use memory_storage_turso::{TursoConfig, TursoStore};
 
 /// Commits episodes with these numbers, each in a batch of its own, and returns their versions.
@@ -61,6 +63,31 @@ async fn a_follower_of_the_log_misses_nothing() {
         writer.await.unwrap();
     }
     assert_eq!(follower.await.unwrap(), Version(200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_sees_one_committed_state() {
+    let (_folder, path) = place();
+    let (one, two) = (TursoStore::open(&path).await.unwrap(), TursoStore::open(&path).await.unwrap());
+    let learners = [1, 2].map(|number| LearnerId::new(uuid::Uuid::from_u128(number)));
+    let writer = tokio::spawn(async move {
+        for round in 1..=300 {
+            let mark = |learner| Record::Watermark(Watermark { learner, position: Version(round) });
+            let batch = learners.into_iter().map(mark).fold(Batch::new(), Batch::put);
+            one.commit(&batch.as_derivable()).await.unwrap();
+        }
+    });
+    let keys = learners.map(Key::Watermark);
+    while !writer.is_finished() {
+        let stored = two.get(&keys).await.unwrap();
+        let positions = stored.into_iter().map(|stored| match stored.map(|stored| stored.record) {
+            Some(Record::Watermark(watermark)) => watermark.position.0,
+            _ => 0,
+        });
+        let positions: Vec<u64> = positions.collect();
+        assert_eq!(positions[0], positions[1]);
+    }
+    writer.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -142,8 +142,10 @@ async fn a_batch_happens_as_a_whole_or_not_at_all() {
     assert!(error.to_string().contains("1 long"), "{error}");
     let mut other = memory_core::Embedder::space(&HashEmbedder::new()).clone();
     other.revision = "2".to_owned();
-    let error = store.commit(&Batch::new().put(Record::Space(other))).await.unwrap_err();
+    let error = store.commit(&Batch::new().put(Record::Space(other.clone()))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SpaceMismatch);
+    let batch = Batch::new().delete(Key::Space).put(Record::Space(other));
+    assert_eq!(store.commit(&batch).await.unwrap_err().kind(), ErrorKind::SpaceMismatch);
     put_space(&store).await;
 }
 
