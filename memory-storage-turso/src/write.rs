@@ -85,6 +85,9 @@ impl Encoded {
 impl EncodedChange {
     fn new(change: &Change) -> Result<Self> {
         let record = match change {
+            Change::Delete(Key::Space) => {
+                return Err(Error::invalid("delete", "the vector space", "other records"));
+            }
             Change::Delete(key) => return Ok(Self::Delete(key.clone())),
             Change::Put(record) => record,
         };
@@ -316,10 +319,6 @@ impl Transaction<'_> {
     }
 
     fn delete(&mut self, key: &Key) -> Result<()> {
-        if *key == Key::Space {
-            // What follows in this batch must still fit the space that was there.
-            self.space()?;
-        }
         let deleted = match key.kind() {
             RecordKind::Episode => self.remove_episode(key)?,
             _ => self.session.execute(DELETE_RECORD, place(key))? > 0,

@@ -145,7 +145,7 @@ async fn a_batch_happens_as_a_whole_or_not_at_all() {
     let error = store.commit(&Batch::new().put(Record::Space(other.clone()))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SpaceMismatch);
     let batch = Batch::new().delete(Key::Space).put(Record::Space(other));
-    assert_eq!(store.commit(&batch).await.unwrap_err().kind(), ErrorKind::SpaceMismatch);
+    assert_eq!(store.commit(&batch).await.unwrap_err().kind(), ErrorKind::Invalid);
     put_space(&store).await;
 }
 

@@ -48,7 +48,7 @@ fn filters() -> Vec<Filter> {
 }
 
 /// What must be equal, bit by bit; versions are the store's own.
-fn bits(hits: &[Hit]) -> Vec<(memory_core::EpisodeId, u64, u32)> {
+fn bits(hits: &[Hit]) -> Vec<(memory_core::EpisodeId, u64, u64)> {
     hits.iter().map(|hit| (hit.id, hit.words.to_bits(), hit.vector.to_bits())).collect()
 }
 

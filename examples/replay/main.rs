@@ -1,0 +1,326 @@
+//! Replays real agent runs through a memory and scores what it says: the next tool, the chance of success, and the
+//! episodes it finds, each asked before the run is told.
+//!
+//! ```sh
+//! cargo run --release --example replay -- --learn LEARN.jsonl.gz --test TEST.jsonl.gz --store turso:replay.db
+//! ```
+//!
+//! Every line of a file is one run:
+//! `{"domain","task_id","intent","task_text","steps":[{"tool","args","ok","obs"}],"reward","success"}`; of it the memory
+//! is asked with domain, task text and the steps so far, and told the rest afterwards. `task_id` and `intent` are for
+//! scoring alone.
+//!
+//! | part | memory holds | asked |
+//! |---|---|---|
+//! | T1 | the learn file | next tool, at each step of the test file's successful runs |
+//! | T2 | the test file's earlier runs | the same |
+//! | T2b | the learn file and the test file's earlier runs | the same |
+//! | T3 | the learn file (`online0`: the test file's earlier runs) | chance of success after 0, 2, 4 and all steps |
+//! | T4 | the test file's earlier runs | similar runs: the same task, the same intent |
+
+mod scores;
+mod trajectories;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Instant;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use memory_core::{EpisodeId, InMemoryStore, Memory, OpenEpisode, Scope};
+use memory_storage_turso::TursoStore;
+use scores::{ByDomain, Forecasts, MACRO_6, Ranks, Retrieval, Score, figure};
+use serde_json::{Value, json};
+use trajectories::Trajectory;
+
+/// Replays agent runs through a memory and scores its answers.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Runs to learn from first: JSON lines, plain or gzipped.
+    #[arg(long)]
+    learn: PathBuf,
+    /// Runs to be asked about, in order.
+    #[arg(long)]
+    test: PathBuf,
+    /// `memory`, or `turso:PATH` for a new database file.
+    #[arg(long, default_value = "memory")]
+    store: StoreChoice,
+    /// Where to write the figures as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+enum StoreChoice {
+    Memory,
+    Turso(PathBuf),
+}
+
+impl FromStr for StoreChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("turso", path)) if !path.is_empty() => Ok(Self::Turso(path.into())),
+            _ => Err("allowed: memory, turso:PATH".to_owned()),
+        }
+    }
+}
+
+type AnyError = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> Result<(), AnyError> {
+    let arguments = Arguments::parse();
+    let (learn, test) = (trajectories::read(&arguments.learn)?, trajectories::read(&arguments.test)?);
+    let memory = open(&arguments.store).await?;
+    let began = Instant::now();
+    let report = replay(&memory, &learn, &test).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    report.print();
+    println!("\n{} runs learned, {} asked about, in {seconds:.1} s ({})", learn.len(), test.len(), memory.store());
+    if let Some(path) = &arguments.json {
+        let mut json = report.json();
+        json["seconds"] = json!(seconds);
+        json["store"] = json!(memory.store().to_string());
+        std::fs::write(path, serde_json::to_string_pretty(&json)?)?;
+    }
+    memory.close().await?;
+    Ok(())
+}
+
+async fn open(choice: &StoreChoice) -> Result<Memory, AnyError> {
+    let builder = Memory::builder().scope(Scope::new("replay")?.agent("learned")?);
+    let memory = match choice {
+        StoreChoice::Memory => builder.store(InMemoryStore::new()).build().await?,
+        StoreChoice::Turso(path) => builder.store(TursoStore::open(path).await?).build().await?,
+    };
+    match memory.health().await?.store.episodes {
+        0 => Ok(memory),
+        held => Err(format!("{} holds {held} episodes already; name a new file", memory.store()).into()),
+    }
+}
+
+/// All figures.
+#[derive(Debug, Default)]
+struct Report {
+    /// The most frequent tool of the domain, for comparison: T1.
+    baseline: ByDomain<Ranks>,
+    t1: ByDomain<Ranks>,
+    t2: Parts,
+    t2b: Parts,
+    t3: BTreeMap<&'static str, ByDomain<Forecasts>>,
+    t4: ByDomain<Retrieval>,
+}
+
+/// Next-tool scores over all runs, and apart for tasks that were met before or not.
+#[derive(Debug, Default)]
+struct Parts {
+    all: ByDomain<Ranks>,
+    new: ByDomain<Ranks>,
+    seen: ByDomain<Ranks>,
+}
+
+async fn replay(memory: &Memory, learn: &[Trajectory], test: &[Trajectory]) -> Result<Report, AnyError> {
+    let mut report = Report::default();
+    let bar = progress(learn.len() + 3 * test.len())?;
+
+    bar.set_message("learning");
+    for run in learn {
+        let mut episode = memory.start(run.task()).await?;
+        for one in &run.steps {
+            episode.step(one.step()).await?;
+        }
+        episode.complete(run.outcome()).await?;
+        bar.inc(1);
+    }
+
+    bar.set_message("T1, T3: asking");
+    report.baseline = most_frequent_tool(learn, test);
+    for run in test {
+        let mut episode = memory.start(run.task()).await?;
+        ask_frozen(&mut report, &mut episode, run).await?;
+        memory.delete(episode.id()).await?;
+        bar.inc(1);
+    }
+
+    bar.set_message("T2, T4: asking and learning");
+    let online = memory.in_scope(Scope::new("replay")?.agent("online")?);
+    let mut told: HashMap<EpisodeId, &Trajectory> = HashMap::new();
+    let mut met = HashSet::new();
+    for run in test {
+        let mut episode = online.start(run.task()).await?;
+        ask_retrieval(&mut report.t4, &episode, run, &told).await?;
+        let chance = episode.predict().await?.probability;
+        report.t3.entry("online0").or_default().of(&run.domain).add(chance, run.success);
+        ask_next_tools(&mut report.t2, &mut episode, run, &met).await?;
+        let ack = episode.complete(run.outcome()).await?;
+        told.insert(ack.episode, run);
+        met.insert(run.task_id.as_str());
+        bar.inc(1);
+    }
+
+    bar.set_message("T2b: asking and learning");
+    met.clear();
+    for run in test {
+        let mut episode = memory.start(run.task()).await?;
+        ask_next_tools(&mut report.t2b, &mut episode, run, &met).await?;
+        episode.complete(run.outcome()).await?;
+        met.insert(run.task_id.as_str());
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+fn progress(length: usize) -> Result<ProgressBar, AnyError> {
+    let bar = ProgressBar::new(length as u64);
+    bar.set_style(ProgressStyle::with_template("{msg:28} {wide_bar} {pos}/{len} runs, {eta} left")?);
+    Ok(bar)
+}
+
+/// Asks at every step, learns nothing.
+async fn ask_frozen(report: &mut Report, episode: &mut OpenEpisode, run: &Trajectory) -> Result<(), AnyError> {
+    // The length of these gives the outcome away: they end with the first right answer.
+    let ends_when_right = ["sql", "bash", "ctf"].contains(&run.domain.as_str());
+    for (done, one) in run.steps.iter().enumerate() {
+        if let Some(part) = [(0, "0"), (2, "2"), (4, "4")].iter().find(|(after, _)| *after == done) {
+            let chance = episode.predict().await?.probability;
+            report.t3.entry(part.1).or_default().of(&run.domain).add(chance, run.success);
+        }
+        if run.success {
+            let next = episode.suggest(100).await?;
+            report.t1.of(&run.domain).add(next.iter().map(|next| next.tool.as_str()), &one.tool);
+        }
+        episode.step(one.step()).await?;
+    }
+    if !ends_when_right {
+        let chance = episode.predict().await?.probability;
+        report.t3.entry("all").or_default().of(&run.domain).add(chance, run.success);
+    }
+    Ok(())
+}
+
+/// Asks at every step of a successful run, and tells the steps.
+async fn ask_next_tools(
+    parts: &mut Parts,
+    episode: &mut OpenEpisode,
+    run: &Trajectory,
+    met: &HashSet<&str>,
+) -> Result<(), AnyError> {
+    let part = if met.contains(run.task_id.as_str()) { &mut parts.seen } else { &mut parts.new };
+    for one in &run.steps {
+        if run.success {
+            let next = episode.suggest(100).await?;
+            for ranks in [&mut parts.all, &mut *part] {
+                ranks.of(&run.domain).add(next.iter().map(|next| next.tool.as_str()), &one.tool);
+            }
+        }
+        episode.step(one.step()).await?;
+    }
+    Ok(())
+}
+
+/// Asks for similar runs among the earlier ones of the domain.
+async fn ask_retrieval(
+    scores: &mut ByDomain<Retrieval>,
+    episode: &OpenEpisode,
+    run: &Trajectory,
+    told: &HashMap<EpisodeId, &Trajectory>,
+) -> Result<(), AnyError> {
+    const K: usize = 5;
+    let recalled = episode.recall(100).await?;
+    let found: Vec<&Trajectory> =
+        recalled.episodes.iter().filter_map(|one| told.get(&one.episode.id).copied()).collect();
+    let earlier = || told.values().filter(|other| other.domain == run.domain);
+
+    let same = earlier().filter(|other| other.task_id == run.task_id).count();
+    if same > 0 && ["retail", "airline"].contains(&run.domain.as_str()) {
+        let hits = found.iter().take(K).filter(|other| other.task_id == run.task_id).count();
+        scores.of(&run.domain).same_task.push(hits as f64 / same.min(K) as f64);
+    }
+    let alike = |other: &&&Trajectory| other.task_id != run.task_id && other.intent == run.intent;
+    let available = earlier().filter(alike).map(|other| &other.task_id).collect::<HashSet<_>>().len();
+    if available > 0 && ["retail", "airline", "sql", "bash"].contains(&run.domain.as_str()) {
+        let mut tasks = HashSet::from([&run.task_id]);
+        let others = found.iter().filter(|other| tasks.insert(&other.task_id));
+        let hits = others.take(K).filter(|other| other.intent == run.intent).count();
+        scores.of(&run.domain).same_intent.push(hits as f64 / available.min(K) as f64);
+    }
+    Ok(())
+}
+
+/// The simplest baseline, a check of the scorer: always the domain's most frequent tools, failed runs weighing a quarter.
+fn most_frequent_tool(learn: &[Trajectory], test: &[Trajectory]) -> ByDomain<Ranks> {
+    let mut counts: HashMap<&str, BTreeMap<&str, u32>> = HashMap::new();
+    for run in learn {
+        let tools = counts.entry(&run.domain).or_default();
+        for one in &run.steps {
+            *tools.entry(&one.tool).or_default() += if run.success { 4 } else { 1 };
+        }
+    }
+    let mut scores = ByDomain::<Ranks>::default();
+    for run in test.iter().filter(|run| run.success) {
+        let mut ranked: Vec<(&str, u32)> =
+            counts.get(run.domain.as_str()).into_iter().flatten().map(|(tool, count)| (*tool, *count)).collect();
+        ranked.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        for one in &run.steps {
+            scores.of(&run.domain).add(ranked.iter().map(|(tool, _)| *tool), &one.tool);
+        }
+    }
+    scores
+}
+
+impl Report {
+    fn json(&self) -> Value {
+        let parts =
+            |parts: &Parts| json!({"all": parts.all.json(), "new": parts.new.json(), "seen": parts.seen.json()});
+        let t3: serde_json::Map<String, Value> =
+            self.t3.iter().map(|(name, scores)| ((*name).to_owned(), scores.json())).collect();
+        json!({
+            "t1": self.t1.json(),
+            "t2": parts(&self.t2),
+            "t2b": parts(&self.t2b),
+            "t3": t3,
+            "t4": self.t4.json(),
+            "baseline_t1": self.baseline.json(),
+        })
+    }
+
+    fn print(&self) {
+        let domains: Vec<&str> = MACRO_6.into_iter().chain(["ctf"]).collect();
+        print!("{:40}", "");
+        domains.iter().for_each(|domain| print!("{domain:>10}"));
+        println!("{:>10}", "macro-6");
+        for (title, ranks) in [
+            ("T1  next tool, other tasks", &self.t1),
+            ("    (most frequent tool)", &self.baseline),
+            ("T2  next tool, online", &self.t2.all),
+            ("    tasks not met before", &self.t2.new),
+            ("    tasks met before", &self.t2.seen),
+            ("T2b next tool, online after learning", &self.t2b.all),
+        ] {
+            for name in ["hit1", "hit3", "mrr"] {
+                row(&format!("{title}: {name}"), ranks, name, &domains);
+            }
+        }
+        for (after, forecasts) in &self.t3 {
+            for name in ["auc", "brier"] {
+                row(&format!("T3  success, {after} steps known: {name}"), forecasts, name, &domains);
+            }
+        }
+        row("T4  similar runs: same task R@5", &self.t4, "same_task_r5", &domains);
+        row("T4  similar runs: same intent P@5", &self.t4, "intent_p5", &domains);
+    }
+}
+
+fn row<S: Score>(title: &str, scores: &ByDomain<S>, name: &str, domains: &[&str]) {
+    let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+    print!("{title:40}");
+    for domain in domains {
+        print!("{:>10}", show(scores.0.get(*domain).and_then(|score| figure(score, name))));
+    }
+    println!("{:>10}", show(scores.macro_6(name)));
+}
