@@ -67,8 +67,12 @@ impl fmt::Display for ErrorKind {
 /// An opaque error: a [`kind`](Self::kind), a message for people, the operation that failed, and the cause.
 ///
 /// One pointer wide, so that a `Result` stays small.
+#[derive(thiserror::Error)]
+#[error(transparent)]
 pub struct Error(Box<Inner>);
 
+#[derive(Debug, thiserror::Error)]
+#[error("{}{kind}: {message}", operation.map(|operation| format!("{operation}: ")).unwrap_or_default())]
 struct Inner {
     kind: ErrorKind,
     temporary: bool,
@@ -131,30 +135,9 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(operation) = self.0.operation {
-            write!(f, "{operation}: ")?;
-        }
-        write!(f, "{}: {}", self.0.kind, self.0.message)
-    }
-}
-
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("temporary", &self.0.temporary)
-            .field("operation", &self.0.operation)
-            .field("message", &self.0.message)
-            .field("source", &self.0.source)
-            .finish()
-    }
-}
-
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 
@@ -172,6 +155,10 @@ mod tests {
         let error = Error::invalid("k", 0, "1..=100").in_operation("recall").in_operation("outer");
         assert_eq!(error.to_string(), "recall: invalid value: k is 0; allowed: 1..=100");
         assert!(!error.is_temporary());
+        assert!(StdError::source(&error).is_none());
+        let cause = Error::new(ErrorKind::Io, "the cause");
+        let error = Error::new(ErrorKind::Corrupt, "the effect").with_source(cause);
+        assert_eq!(StdError::source(&error).map(ToString::to_string).as_deref(), Some("input/output error: the cause"));
         assert!(Error::new(ErrorKind::Busy, "locked").is_temporary());
     }
 }
