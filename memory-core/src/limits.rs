@@ -27,7 +27,7 @@ pub struct Limits {
     pub steps: usize,
     /// Bytes of an artifact.
     pub artifact_bytes: usize,
-    /// Tags of a task.
+    /// Tags of a task, and facts about its environment.
     pub tags: usize,
     /// Bytes of a tag.
     pub tag_bytes: usize,
@@ -75,6 +75,27 @@ impl Limits {
     #[must_use]
     pub fn with_artifact_bytes(mut self, artifact_bytes: usize) -> Self {
         self.artifact_bytes = artifact_bytes;
+        self
+    }
+
+    /// Sets the tags of a task.
+    #[must_use]
+    pub fn with_tags(mut self, tags: usize) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    /// Sets the bytes of a tag.
+    #[must_use]
+    pub fn with_tag_bytes(mut self, tag_bytes: usize) -> Self {
+        self.tag_bytes = tag_bytes;
+        self
+    }
+
+    /// Sets the bytes of a name.
+    #[must_use]
+    pub fn with_name_bytes(mut self, name_bytes: usize) -> Self {
+        self.name_bytes = name_bytes;
         self
     }
 

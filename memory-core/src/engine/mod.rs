@@ -27,7 +27,7 @@ use crate::{
     MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording, Result, Role, Scan,
     Scope, StoreHealth, Stored, Support, Task, Vector,
 };
-use projection::{Projection, log_after, not_found};
+use projection::{Projection, log_after, not_found, retry};
 
 /// An agent's memory: records episodes, learns from them, and answers from what it has learned.
 ///
@@ -244,15 +244,17 @@ impl Memory {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is no such episode in this scope; the store's errors.
     pub async fn delete(&self, id: EpisodeId) -> Result<()> {
-        let open = self.inner.store.get_one(Key::Open(id)).await?;
-        match open {
-            Some(Stored { version, record: Record::Open(opened) }) if opened.scope == self.scope => {
-                let steps = self.stored_steps(id).await?;
-                let batch = Batch::new().require_unchanged(Key::Open(id), Some(version));
-                self.inner.store.commit(&without_open(batch, id, steps.len())).await.map(|_| ())
+        retry(|| async move {
+            match self.inner.store.get_one(Key::Open(id)).await? {
+                Some(Stored { record: Record::Open(opened), .. }) if opened.scope == self.scope => {
+                    let steps = self.stored_steps(id).await?;
+                    let batch = without_open(id, steps.len());
+                    self.inner.store.commit(&batch).await.map(|_| ())
+                }
+                _ => self.inner.projection.unlearn(&self.scope, id).await,
             }
-            _ => self.inner.projection.unlearn(&self.scope, id).await,
-        }
+        })
+        .await
         .map_err(|error| error.in_operation("delete"))
     }
 
@@ -379,10 +381,11 @@ impl Memory {
     }
 }
 
-/// Adds to a batch what removes an open episode and its steps.
-fn without_open(batch: Batch, id: EpisodeId, steps: usize) -> Batch {
-    let batch = batch.delete(Key::Open(id));
-    (0_u32..).take(steps).fold(batch, |batch, index| batch.delete(Key::Step(id, index)))
+/// The batch that removes an open episode and its steps, if there are no more steps than these.
+fn without_open(id: EpisodeId, steps: usize) -> Batch {
+    let end = u32::try_from(steps).unwrap_or(u32::MAX);
+    let batch = Batch::new().require_present(Key::Open(id)).require_absent(Key::Step(id, end)).delete(Key::Open(id));
+    (0..end).fold(batch, |batch, index| batch.delete(Key::Step(id, index)))
 }
 
 /// Whether an episode is what a recording asked for; what the recording left to the engine is not compared.

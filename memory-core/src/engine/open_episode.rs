@@ -158,9 +158,8 @@ impl OpenEpisode {
         let completed_at = self.memory.inner.clock.now().max(started_at);
         let intended = Recording::new(task.clone(), outcome.clone()).steps(self.steps.clone()).started_at(started_at);
         let episode = Episode::new(id, scope, task, self.steps.clone(), outcome, started_at, completed_at);
-        let next_step = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
-        let batch = Batch::new().require_present(Key::Open(id)).require_absent(Key::Step(id, next_step));
-        match self.memory.append(episode, without_open(batch, id, self.steps.len())).await {
+        let batch = without_open(id, self.steps.len());
+        match self.memory.append(episode, batch).await {
             Ok(ack) => {
                 self.closed = true;
                 Ok(ack)

@@ -102,7 +102,7 @@ impl Projection {
                 }
                 let Some(inner) = Weak::upgrade(&engine) else { return };
                 if let Err(error) = inner.projection.catch_up().await {
-                    tracing::warn!(%error, "projection step failed; the next completion or read tries again");
+                    tracing::warn!(%error, "projection step failed; the next completion tries again");
                 }
             }
         });
@@ -114,13 +114,16 @@ impl Projection {
         if *self.behind.borrow() >= MOST_BEHIND
             && let Err(error) = self.catch_up().await
         {
-            tracing::warn!(%error, "projection step failed; the next completion or read tries again");
+            tracing::warn!(%error, "projection step failed; the next completion tries again");
         }
     }
 
     /// Projects until nothing lies beyond the watermark; returns how many episodes that took.
     pub(crate) async fn catch_up(&self) -> Result<u64> {
-        self.behind.send_modify(|behind| *behind = 0);
+        self.behind.send_if_modified(|behind| {
+            *behind = 0;
+            false // Nothing to wake anybody for.
+        });
         let mut episodes = 0;
         while let Some(folded) = retry(|| self.step()).await? {
             episodes += folded;
@@ -351,7 +354,7 @@ impl Projection {
 }
 
 /// Tries again as long as others get in between.
-async fn retry<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+pub(crate) async fn retry<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
     let mut result = attempt().await;
     for _ in 1..TRIES {
         match &result {

@@ -1,6 +1,6 @@
 //! Recall: the episodes most like a task, and what went wrong in them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Memory;
@@ -51,7 +51,7 @@ pub struct Pitfall {
     pub tool: String,
     /// The normalised text of the error; see [`error_signature`](crate::text::error_signature).
     pub error: String,
-    /// How often the error was met, in this scope and domain.
+    /// How often the error was met, in this scope and the episode's domain.
     pub trials: f64,
     /// What was done about it, the most successful first.
     pub recoveries: Vec<Recovery>,
@@ -70,8 +70,8 @@ pub struct Recovery {
 }
 
 impl Memory {
-    /// What the memory knows that helps with a task: up to `k` episodes of the task's domain that are most like it, and the
-    /// errors they met with what repaired them.
+    /// What the memory knows that helps with a task: up to `k` episodes that are most like it, and the errors they met with
+    /// what repaired them. A task with a domain is compared with episodes of that domain only.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100 or a text above the limit; the store's errors. An embedder
@@ -80,7 +80,7 @@ impl Memory {
         limits::k("k", k)?;
         self.inner.limits.query(&task.text)?;
         let (episodes, degraded) = self.nearest(task, k).await.map_err(|error| error.in_operation("recall"))?;
-        let pitfalls = self.pitfalls(task, &episodes).await?;
+        let pitfalls = self.pitfalls(&episodes).await?;
         Ok(Recollection { episodes, pitfalls, degraded })
     }
 
@@ -119,14 +119,14 @@ impl Memory {
         Ok((recalled.collect(), degraded))
     }
 
-    async fn pitfalls(&self, task: &Task, episodes: &[Recalled]) -> Result<Vec<Pitfall>> {
-        let (learner, domain) = (self.inner.projection.id(), task.domain.as_deref());
-        let failed = episodes.iter().flat_map(|recalled| &recalled.episode.steps).filter(|step| !step.ok);
-        let asked: BTreeMap<PatternId, Pattern> = failed
-            .map(|step| recovery_of(learner, &self.scope, domain, step))
-            .map(|pattern| (pattern.id, pattern))
-            .collect();
-        let ids: Vec<PatternId> = asked.into_keys().collect();
+    async fn pitfalls(&self, episodes: &[Recalled]) -> Result<Vec<Pitfall>> {
+        let learner = self.inner.projection.id();
+        let asked = episodes.iter().flat_map(|recalled| {
+            let Episode { task, steps, .. } = &*recalled.episode;
+            let failed = steps.iter().filter(|step| !step.ok);
+            failed.map(|step| recovery_of(learner, &self.scope, task.domain.as_deref(), step).id)
+        });
+        let ids: Vec<PatternId> = asked.collect::<BTreeSet<_>>().into_iter().collect();
         let learned = self.inner.projection.patterns(&ids).await?;
         let mut pitfalls: Vec<Pitfall> = learned.into_iter().flatten().map(|pattern| self.pitfall(pattern)).collect();
         pitfalls.sort_by(|a, b| b.trials.total_cmp(&a.trials).then(a.pattern.cmp(&b.pattern)));
