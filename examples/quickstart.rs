@@ -6,6 +6,8 @@
 //! cargo run --release --example quickstart -- my.db   # another file
 //! ```
 
+use std::process::ExitCode;
+
 use memory_core::{Memory, Outcome, PatternKind, Reason, Recollection, Status, Step, Suggestion, Task};
 use memory_storage_turso::TursoStore;
 
@@ -76,9 +78,19 @@ const EPISODES: &[(&str, &[&str], Result<&str, &str>)] = &[
 ];
 
 #[tokio::main]
-async fn main() -> Result<(), memory_core::Error> {
+async fn main() -> ExitCode {
     let path = std::env::args().nth(1).unwrap_or_else(|| "knowhow.db".to_owned());
-    let memory = Memory::builder().store(TursoStore::open(&path).await?).build().await?;
+    match work(&path).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(path: &str) -> Result<(), memory_core::Error> {
+    let memory = Memory::builder().store(TursoStore::open(path).await?).build().await?;
     let before = memory.health().await?.store.episodes;
     match before {
         0 => println!("{path} is new.\n"),

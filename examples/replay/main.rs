@@ -22,7 +22,9 @@ mod scores;
 mod trajectories;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -72,20 +74,31 @@ impl FromStr for StoreChoice {
 type AnyError = Box<dyn std::error::Error>;
 
 #[tokio::main]
-async fn main() -> Result<(), AnyError> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), AnyError> {
     let (learn, test) = (trajectories::read(&arguments.learn)?, trajectories::read(&arguments.test)?);
     let memory = open(&arguments.store).await?;
+    // Before the work, so that a path that cannot be written is told at once.
+    let json_file = arguments.json.as_ref().map(File::create).transpose()?;
     let began = Instant::now();
     let report = replay(&memory, &learn, &test).await?;
     let seconds = began.elapsed().as_secs_f64();
     report.print();
     println!("\n{} runs learned, {} asked about, in {seconds:.1} s ({})", learn.len(), test.len(), memory.store());
-    if let Some(path) = &arguments.json {
+    if let Some(file) = json_file {
         let mut json = report.json();
         json["seconds"] = json!(seconds);
         json["store"] = json!(memory.store().to_string());
-        std::fs::write(path, serde_json::to_string_pretty(&json)?)?;
+        serde_json::to_writer_pretty(file, &json)?;
     }
     memory.close().await?;
     Ok(())

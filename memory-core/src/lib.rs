@@ -29,3 +29,23 @@ pub use limits::*;
 pub use pattern::*;
 pub use scope::*;
 pub use store::*;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_can_cross_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Memory>();
+        check::<MemoryBuilder>();
+        check::<OpenEpisode>();
+        check::<Recollection>();
+        check::<Suggestion>();
+        check::<InMemoryStore>();
+        check::<HashEmbedder>();
+        check::<Batch>();
+        check::<Stored>();
+        check::<Error>();
+    }
+}

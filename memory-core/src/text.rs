@@ -44,8 +44,8 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = String> {
 
 /// The signature of an error text: what stays the same when the same thing goes wrong elsewhere.
 ///
-/// Quoted text, paths, numbers and ids (words with digits) become `'…'`, `<path>` and `#`; case is folded; only the first
-/// line that says something is read, up to 12 words of it.
+/// Quoted text, paths, and numbers and ids (words with digits, and words above 40 bytes) become `'…'`, `<path>` and `#`;
+/// case is folded; only the first line that says something is read, up to 12 words of it.
 ///
 /// ```
 /// use memory_core::text::error_signature;
@@ -60,7 +60,7 @@ pub fn error_signature(text: &str) -> String {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '/' && c != '\\' && c != '…');
         parts.push(if bare.contains(['/', '\\']) {
             "<path>"
-        } else if bare.chars().any(|c| c.is_numeric()) {
+        } else if word.len() > 40 || bare.chars().any(char::is_numeric) {
             "#"
         } else {
             word
@@ -116,6 +116,7 @@ mod tests {
         same("Error: order #W123 not found", "error: order #W9 not found");
         same("find: '/a/b': No such file", "find: '/c': No such file");
         same("exit code 1\nmore", "  \nexit code 2");
+        assert_eq!(error_signature(&format!("bad token {}", "x".repeat(9_000))), "bad token #");
         assert_eq!(error_signature("I can't open `it"), "i can't open `it");
         assert_eq!(error_signature(""), "");
     }
