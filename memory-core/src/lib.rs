@@ -12,7 +12,7 @@ mod limits;
 mod pattern;
 pub mod ranking;
 mod scope;
-pub mod store;
+mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;

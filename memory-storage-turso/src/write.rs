@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use libsql::Value;
+use memory_core::check_vector;
 use memory_core::ranking::frequencies;
-use memory_core::store::check_vector;
 use memory_core::{
     Batch, Change, Commit, Condition, Durability, Error, Key, LoggedEpisode, Record, RecordKind, Result, Scope, Vector,
     VectorSpace, Version,
