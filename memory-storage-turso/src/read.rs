@@ -1,10 +1,9 @@
 //! Reads by key, page by page, and of the change feed.
 
 use libsql::Value;
-use memory_core::check_limit;
 use memory_core::{
     Changes, Cursor, FeedEntry, Filter, Key, Page, Record, RecordKind, Result, Scan, Scope, StoreHealth, Stored,
-    VectorSpace, Version,
+    VectorSpace, Version, check_limit,
 };
 
 use crate::codec::{

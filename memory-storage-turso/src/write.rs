@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use libsql::Value;
-use memory_core::check_vector;
 use memory_core::ranking::frequencies;
 use memory_core::{
     Batch, Change, Commit, Condition, Durability, Error, Key, LoggedEpisode, Record, RecordKind, Result, Scope, Vector,
-    VectorSpace, Version,
+    VectorSpace, Version, check_vector,
 };
 
 use crate::codec::{encode, encode_vector, indexed_term, integer, key_bytes, moment, version};

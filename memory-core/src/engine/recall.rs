@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Memory;
-use super::suggest::Neighbour;
 use crate::learn::recovery_of;
 use crate::limits;
 use crate::{
@@ -84,14 +83,8 @@ impl Memory {
         Ok(Recollection { episodes, pitfalls, degraded })
     }
 
-    /// The episodes that `suggest` and `predict` look at.
-    pub(super) async fn similar(&self, task: &Task) -> Result<Vec<Neighbour>> {
-        const NEIGHBOURS: usize = 30;
-        self.inner.limits.query(&task.text)?;
-        Ok(self.nearest(task, NEIGHBOURS).await?.0.into_iter().map(Neighbour::new).collect())
-    }
-
-    async fn nearest(&self, task: &Task, k: usize) -> Result<(Vec<Recalled>, Option<String>)> {
+    /// The `k` episodes most like a task, best first, and why by words only if so.
+    pub(super) async fn nearest(&self, task: &Task, k: usize) -> Result<(Vec<Recalled>, Option<String>)> {
         let (vector, degraded) = match self.embed(Role::Query, &task.text).await {
             Ok(vector) => (Some(vector), None),
             Err(error) => (None, Some(error.to_string())),

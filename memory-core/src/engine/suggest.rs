@@ -80,6 +80,13 @@ impl Memory {
 type Distribution = BTreeMap<String, f64>;
 
 impl Memory {
+    /// The episodes that `suggest` and `predict` look at.
+    pub(super) async fn similar(&self, task: &Task) -> Result<Vec<Neighbour>> {
+        const NEIGHBOURS: usize = 30;
+        self.inner.limits.query(&task.text)?;
+        Ok(self.nearest(task, NEIGHBOURS).await?.0.into_iter().map(Neighbour::new).collect())
+    }
+
     pub(super) async fn suggest_with(
         &self,
         task: &Task,
