@@ -95,6 +95,7 @@ impl Memory {
             .filter(Self::same_domain(task))
             .k(Search::MAX_K);
         let mut hits = self.inner.store.search(&search).await?;
+        hits.retain(|hit| score(hit) > 0.0);
         // Stable: the store's order decides between equal scores.
         hits.sort_by(|a, b| score(b).total_cmp(&score(a)));
         hits.truncate(k);

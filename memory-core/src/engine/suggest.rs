@@ -119,6 +119,9 @@ impl Memory {
                 (tool, support.successes + FAILED * (support.trials - support.successes))
             });
             let counts: BTreeMap<&String, f64> = weighed.filter(|(_, weight)| *weight > 0.0).collect();
+            if counts.is_empty() {
+                continue; // All of it has decayed to nothing.
+            }
             let (sum, kinds): (f64, f64) = (counts.values().sum(), counts.len() as f64);
             if distribution.is_empty() {
                 distribution = counts.iter().map(|(tool, weight)| ((*tool).clone(), weight / sum)).collect();
@@ -230,7 +233,11 @@ fn sharpened(mut distribution: Distribution, neighbours: &[Neighbour], here: &Po
         }
     }
     for (level, votes) in votes.iter().enumerate().filter(|(_, votes)| !votes.is_empty()) {
-        let prior = if level == 0 { PRIOR_ANYWHERE } else { PRIOR };
+        let prior = match level {
+            _ if distribution.is_empty() => 0.0,
+            0 => PRIOR_ANYWHERE,
+            _ => PRIOR,
+        };
         let sum = votes.values().sum::<f64>() + prior;
         distribution.values_mut().for_each(|probability| *probability *= prior / sum);
         for (tool, weight) in votes {
