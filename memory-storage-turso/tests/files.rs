@@ -6,11 +6,15 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{episode, id, logged, moment, number, place, put, put_space, simple, sql, vector};
+use common::{
+    assert_sound, episode, fold, id, log, logged, moment, number, place, put, put_space, simple, sql, stored_patterns,
+    vector,
+};
 #[cfg(unix)]
 use memory_core::testkit::process;
 use memory_core::{
-    Batch, ErrorKind, Key, MemoryStore, MemoryStoreExt, Outcome, Record, RecordKind, Scan, Scope, Search, Task, Version,
+    Batch, ErrorKind, HashEmbedder, Key, Memory, MemoryStore, MemoryStoreExt, Outcome, Pattern, Record, RecordKind,
+    Recording, Scan, Scope, Search, Step, Task, VectorSpace, Version,
 };
 use memory_storage_turso::{TursoConfig, TursoStore};
 
@@ -254,6 +258,87 @@ async fn a_full_store_can_be_read_and_is_usable_again_after_deleting() {
     assert_eq!(found[0].id, id(3));
     store.close().await.unwrap();
     assert!(path.metadata().unwrap().len() <= 3 << 20);
+}
+
+#[tokio::test]
+async fn a_full_memory_keeps_what_it_has_and_goes_on_after_deleting() {
+    let (_folder, path) = place();
+    let store = TursoStore::open_with(&path, TursoConfig::default().with_max_bytes(2 << 20)).await.unwrap();
+    let memory = Memory::builder().store(store.clone()).build().await.unwrap();
+    let step = |number: usize| Step::new("grep").input(format!("{number}")).error("y".repeat(5_000));
+    let recording = |number: u128| {
+        let outcome = Outcome::success("done").artifact("a", "y".repeat(30_000));
+        let steps = [Step::new("grep").ok("found"), Step::new(format!("tool {}", number % 7)).error("no")];
+        Recording::new(Task::new(format!("task {number}")), outcome).id(id(number)).steps(steps)
+    };
+    let mut open = memory.start(Task::new("open while the store fills up")).await.unwrap();
+    open.step(step(0)).await.unwrap();
+    let mut written = 0;
+    let full = loop {
+        match memory.record(recording(written)).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::Full, "{full}");
+    let full = loop {
+        if let Err(error) = open.step(step(open.steps().len())).await {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::Full, "{full}");
+    let outcome = Outcome::success("done").artifact("large", "z".repeat(100_000));
+    assert_eq!(open.complete(outcome.clone()).await.unwrap_err().kind(), ErrorKind::Full);
+    // Patterns that do not fit are folded by their readers.
+    assert!(memory.project().await.err().is_none_or(|error| error.kind() == ErrorKind::Full));
+
+    for absent in [id(written), open.id()] {
+        assert_eq!(memory.episode(absent).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(memory.health().await.unwrap().store.episodes, u64::try_from(written).unwrap());
+    let resumed = memory.resume(open.id()).await.unwrap();
+    assert_eq!(resumed.steps(), (0..open.steps().len()).map(step).collect::<Vec<_>>());
+    assert_eq!(memory.patterns().await.unwrap(), known(&store).await);
+
+    for number in 0..written / 2 {
+        memory.delete(id(number)).await.unwrap();
+        assert_eq!(memory.patterns().await.unwrap(), known(&store).await, "{number} is deleted");
+    }
+    open.complete(outcome.clone()).await.unwrap();
+    assert_eq!(memory.episode(open.id()).await.unwrap().outcome, outcome);
+    for number in [0, written] {
+        memory.record(recording(number)).await.unwrap();
+    }
+    memory.project().await.unwrap();
+    assert_eq!(stored_patterns(&store).await, known(&store).await);
+    assert_eq!(memory.rebuild().await.unwrap().repaired, 0);
+    memory.close().await.unwrap();
+    assert_sound(&path).await;
+    assert!(written > 20 && path.metadata().unwrap().len() <= 3 << 20);
+}
+
+/// What follows from the log.
+async fn known(store: &TursoStore) -> Vec<Pattern> {
+    fold(log(store).await.iter().map(|(_, episode)| episode))
+}
+
+#[tokio::test]
+async fn a_memory_of_another_vector_space_is_refused_and_changes_nothing() {
+    let (_folder, path) = place();
+    let store = TursoStore::open(&path).await.unwrap();
+    let own = memory_core::Embedder::space(&HashEmbedder::new()).clone();
+    let other = VectorSpace { revision: format!("{} of others", own.revision), ..own.clone() };
+    let one = episode(1, &Scope::default(), Task::new("one"), Outcome::success("done"), moment(0));
+    let records = [Record::Space(other.clone()), logged(one, Some(vector("one").await))];
+    store.commit(&records.iter().cloned().fold(Batch::new(), Batch::put)).await.unwrap();
+    let before = (store.health().await.unwrap(), store.changes(Version(0), 1_000).await.unwrap());
+    let error = Memory::builder().store(store.clone()).build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SpaceMismatch);
+    assert!(error.to_string().contains(&own.to_string()) && error.to_string().contains(&other.to_string()), "{error}");
+    assert_eq!((store.health().await.unwrap(), store.changes(Version(0), 1_000).await.unwrap()), before);
+    for record in records {
+        assert_eq!(store.get_one(record.key()).await.unwrap().map(|stored| stored.record), Some(record));
+    }
 }
 
 /// The child runs without root's powers, because file permissions do not bind root.
