@@ -1,5 +1,5 @@
 //! A process that is killed again and again while it records and learns.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
@@ -53,8 +53,8 @@ async fn memory(store: TursoStore) -> Memory {
 /// Takes the steps that are left and completes; each acknowledgement is printed when it has come.
 async fn finish(mut open: OpenEpisode) {
     let (_, steps, outcome) = intended(number_of(open.task()));
-    for place in open.steps().len()..steps.len() {
-        open.step(steps[place].clone()).await.unwrap();
+    for (place, step) in steps.into_iter().enumerate().skip(open.steps().len()) {
+        open.step(step).await.unwrap();
         println!("step {} {place}", number_of(open.task()));
     }
     open.complete(outcome).await.unwrap();
@@ -119,7 +119,7 @@ impl Witness {
     fn kill_a_child(&mut self, first: usize) {
         let variables = [("STORE", self.path.to_str().unwrap()), ("FIRST", &first.to_string())];
         let mut child = process::spawn(KILLED_WHILE_RECORDING, &variables);
-        let (aim, most) = if self.round % 2 == 0 { ("project", 6) } else { ("", 60) };
+        let (aim, most) = if self.round.is_multiple_of(2) { ("project", 6) } else { ("", 60) };
         let mut lines_left = self.dice.roll(most);
         let pause = Duration::from_micros(self.dice.roll(if lines_left == 0 { 30_000 } else { 4_000 }) as u64);
         println!("round {}: killed {pause:?} after line {lines_left} {aim:?}", self.round);
