@@ -6,9 +6,15 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{episode, id, logged, moment, number, place, put, put_space, simple, sql, vector};
+use common::{
+    assert_sound, episode, fold, id, log, logged, moment, number, place, put, put_space, simple, sql, stored_patterns,
+    vector,
+};
+#[cfg(unix)]
+use memory_core::testkit::process;
 use memory_core::{
-    Batch, ErrorKind, Key, MemoryStore, MemoryStoreExt, Outcome, Record, RecordKind, Scan, Scope, Search, Task, Version,
+    Batch, ErrorKind, HashEmbedder, Key, Memory, MemoryStore, MemoryStoreExt, Outcome, Pattern, Record, RecordKind,
+    Recording, Scan, Scope, Search, Step, Task, VectorSpace, Version,
 };
 use memory_storage_turso::{TursoConfig, TursoStore};
 
@@ -254,14 +260,97 @@ async fn a_full_store_can_be_read_and_is_usable_again_after_deleting() {
     assert!(path.metadata().unwrap().len() <= 3 << 20);
 }
 
-/// Runs the rest of the test in a child process without root's powers, where file permissions bind.
+#[tokio::test]
+async fn a_full_memory_keeps_what_it_has_and_goes_on_after_deleting() {
+    let (_folder, path) = place();
+    let store = TursoStore::open_with(&path, TursoConfig::default().with_max_bytes(2 << 20)).await.unwrap();
+    let memory = Memory::builder().store(store.clone()).build().await.unwrap();
+    let step = |number: usize| Step::new("grep").input(format!("{number}")).error("y".repeat(5_000));
+    let recording = |number: u128| {
+        let outcome = Outcome::success("done").artifact("a", "y".repeat(30_000));
+        let steps = [Step::new("grep").ok("found"), Step::new(format!("tool {}", number % 7)).error("no")];
+        Recording::new(Task::new(format!("task {number}")), outcome).id(id(number)).steps(steps)
+    };
+    let mut open = memory.start(Task::new("open while the store fills up")).await.unwrap();
+    open.step(step(0)).await.unwrap();
+    let mut written = 0;
+    let full = loop {
+        match memory.record(recording(written)).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::Full, "{full}");
+    let full = loop {
+        if let Err(error) = open.step(step(open.steps().len())).await {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::Full, "{full}");
+    let outcome = Outcome::success("done").artifact("large", "z".repeat(100_000));
+    assert_eq!(open.complete(outcome.clone()).await.unwrap_err().kind(), ErrorKind::Full);
+    // Patterns that do not fit are folded by their readers.
+    assert!(memory.project().await.err().is_none_or(|error| error.kind() == ErrorKind::Full));
+
+    for absent in [id(written), open.id()] {
+        assert_eq!(memory.episode(absent).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(memory.health().await.unwrap().store.episodes, u64::try_from(written).unwrap());
+    let resumed = memory.resume(open.id()).await.unwrap();
+    assert_eq!(resumed.steps(), (0..open.steps().len()).map(step).collect::<Vec<_>>());
+    assert_eq!(memory.patterns().await.unwrap(), known(&store).await);
+
+    for number in 0..written / 2 {
+        memory.delete(id(number)).await.unwrap();
+        assert_eq!(memory.patterns().await.unwrap(), known(&store).await, "{number} is deleted");
+    }
+    open.complete(outcome.clone()).await.unwrap();
+    assert_eq!(memory.episode(open.id()).await.unwrap().outcome, outcome);
+    for number in [0, written] {
+        memory.record(recording(number)).await.unwrap();
+    }
+    memory.project().await.unwrap();
+    assert_eq!(stored_patterns(&store).await, known(&store).await);
+    assert_eq!(memory.rebuild().await.unwrap().repaired, 0);
+    memory.close().await.unwrap();
+    assert_sound(&path).await;
+    assert!(written > 20 && path.metadata().unwrap().len() <= 3 << 20);
+}
+
+/// What follows from the log.
+async fn known(store: &TursoStore) -> Vec<Pattern> {
+    fold(log(store).await.iter().map(|(_, episode)| episode))
+}
+
+#[tokio::test]
+async fn a_memory_of_another_vector_space_is_refused_and_changes_nothing() {
+    let (_folder, path) = place();
+    let store = TursoStore::open(&path).await.unwrap();
+    let own = memory_core::Embedder::space(&HashEmbedder::new()).clone();
+    let other = VectorSpace { revision: format!("{} of others", own.revision), ..own.clone() };
+    let one = episode(1, &Scope::default(), Task::new("one"), Outcome::success("done"), moment(0));
+    let records = [Record::Space(other.clone()), logged(one, Some(vector("one").await))];
+    store.commit(&records.iter().cloned().fold(Batch::new(), Batch::put)).await.unwrap();
+    let before = (store.health().await.unwrap(), store.changes(Version(0), 1_000).await.unwrap());
+    let error = Memory::builder().store(store.clone()).build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SpaceMismatch);
+    assert!(error.to_string().contains(&own.to_string()) && error.to_string().contains(&other.to_string()), "{error}");
+    assert_eq!((store.health().await.unwrap(), store.changes(Version(0), 1_000).await.unwrap()), before);
+    for record in records {
+        assert_eq!(store.get_one(record.key()).await.unwrap().map(|stored| stored.record), Some(record));
+    }
+}
+
+/// The child runs without root's powers, because file permissions do not bind root.
 #[cfg(unix)]
-#[test]
-fn read_only_files_and_folders_are_named() {
+#[tokio::test]
+async fn read_only_files_and_folders_are_named() {
     use std::os::unix::fs::PermissionsExt;
+    if process::is_child() {
+        return open_and_print().await;
+    }
     let (folder, path) = place();
-    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime().block_on(small(&path, 1));
+    small(&path, 1).await;
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     mode(&path, 0o444);
     mode(folder.path(), 0o555);
@@ -270,35 +359,32 @@ fn read_only_files_and_folders_are_named() {
     let Some(errors) = errors else {
         return println!("skipped: no process without root's powers can be started here");
     };
-    for line in errors.lines().filter(|line| line.starts_with("error ")) {
-        assert!(line.contains(": ReadOnly:") && line.contains(".db"), "{line}");
-    }
-    assert_eq!(errors.matches("\nerror ").count(), 2, "{errors}");
+    let errors: Vec<&str> = errors.lines().filter(|line| line.starts_with("error ")).collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors.iter().all(|line| line.contains(": ReadOnly:") && line.contains(".db")), "{errors:?}");
 }
 
 /// Opens these paths as nobody and returns what was printed.
 #[cfg(unix)]
 fn without_root(paths: &[&Path]) -> Option<String> {
     use std::os::unix::process::CommandExt;
-    let mut child = std::process::Command::new(std::env::current_exe().ok()?);
-    child.args(["--exact", "open_and_print", "--ignored", "--nocapture"]);
-    child.env("OPEN_AND_PRINT", std::env::join_paths(paths).ok()?);
+    use std::process::Stdio;
+    let (test, paths) = ("read_only_files_and_folders_are_named", std::env::join_paths(paths).unwrap());
+    let mut child = process::command(test, &[("PATHS", paths.to_str().unwrap())]);
     if std::env::var_os("USER").is_none_or(|user| user == "root") {
         child.uid(65_534).gid(65_534);
     }
-    let output = child.output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()?;
+    Some(String::from_utf8_lossy(&process::wait(test, child).stdout).into_owned())
 }
 
 #[cfg(unix)]
-#[tokio::test]
-#[ignore = "read_only_files_and_folders_are_named runs it"]
 async fn open_and_print() {
-    let paths = std::env::var_os("OPEN_AND_PRINT").unwrap();
+    let paths = std::env::var_os("PATHS").unwrap();
     for path in std::env::split_paths(&paths) {
         match TursoStore::open(&path).await {
-            Ok(_) => println!("\nopened {}", path.display()),
-            Err(error) => println!("\nerror {}: {:?}: {error}", path.display(), error.kind()),
+            Ok(_) => println!("opened {}", path.display()),
+            Err(error) => println!("error {}: {:?}: {error}", path.display(), error.kind()),
         }
     }
 }

@@ -27,7 +27,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 const MARK: &str = "KNOWHOW_TESTKIT_CHILD";
 
-/// Whether this process was started by [`run`] or [`spawn`].
+/// Whether this process was started by [`command`], [`run`] or [`spawn`].
 pub fn is_child() -> bool {
     std::env::var_os(MARK).is_some()
 }
@@ -35,22 +35,34 @@ pub fn is_child() -> bool {
 /// Runs one test of this executable in a child to its end, with these environment variables added; gives what it printed.
 /// Panics unless exactly that test ran and passed.
 pub fn run(test: &str, variables: &[(&str, &str)]) -> Output {
-    let output = command(test, variables).output().expect("the test executable starts again");
+    passed(test, command(test, variables).output().expect("the test executable starts again"))
+}
+
+/// Starts one test of this executable in a child, with these environment variables added and its standard output piped,
+/// and does not wait for it. Who starts it must [`wait`] for it or kill it.
+pub fn spawn(test: &str, variables: &[(&str, &str)]) -> Child {
+    command(test, variables).stdout(Stdio::piped()).spawn().expect("the test executable starts again")
+}
+
+/// Waits for the child that runs this test; gives what it printed and nobody has read yet. Panics unless exactly that test
+/// ran and passed.
+pub fn wait(test: &str, child: Child) -> Output {
+    passed(test, child.wait_with_output().expect("a child to wait for"))
+}
+
+/// The command behind [`run`] and [`spawn`], for a child that needs more than environment variables. What the child prints
+/// stands on lines of its own.
+pub fn command(test: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the path of the test executable"));
+    let arguments = ["--exact", test, "--nocapture", "--quiet"];
+    command.args(arguments).env(MARK, test).envs(variables.iter().copied());
+    command
+}
+
+fn passed(test: &str, output: Output) -> Output {
     let printed = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the child of {test} failed: {}\n{printed}\n{errors}", output.status);
     assert!(printed.contains("1 passed"), "no test is named {test:?}:\n{printed}");
     output
-}
-
-/// Starts one test of this executable in a child, with these environment variables added and its standard output piped,
-/// and does not wait for it. Who starts it must wait for it or kill it.
-pub fn spawn(test: &str, variables: &[(&str, &str)]) -> Child {
-    command(test, variables).stdout(Stdio::piped()).spawn().expect("the test executable starts again")
-}
-
-fn command(test: &str, variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("the path of the test executable"));
-    command.args(["--exact", test, "--nocapture"]).env(MARK, test).envs(variables.iter().copied());
-    command
 }

@@ -6,13 +6,14 @@
     reason = "not every test needs everything, and tests may panic"
 )]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use memory_core::{
-    Batch, Embedder, Episode, EpisodeId, HashEmbedder, LoggedEpisode, MemoryStore, Outcome, Record, Role, Scope, Step,
-    Task, Vector, Verdict,
+    Batch, Embedder, Episode, EpisodeId, HashEmbedder, Learner, LoggedEpisode, MemoryStore, MemoryStoreExt, Outcome,
+    Pattern, PatternId, Record, RecordKind, Role, Scan, Scope, Step, Task, Vector, Verdict, Version,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -166,5 +167,62 @@ pub(crate) async fn number(path: &Path, query: &str) -> i64 {
     match rows.next().await.unwrap().unwrap().get_value(0).unwrap() {
         libsql::Value::Integer(number) => number,
         other => panic!("{other:?}"),
+    }
+}
+
+/// The log: all episodes with their versions.
+pub(crate) async fn log(store: &dyn MemoryStore) -> Vec<(Version, Arc<Episode>)> {
+    let stored = store.scan_all(Scan::new(RecordKind::Episode)).await.unwrap();
+    let logged = stored.into_iter().map(|stored| match stored.record {
+        Record::Episode(logged) => (stored.version, logged.episode),
+        other => panic!("{other:?} is no episode"),
+    });
+    logged.collect()
+}
+
+pub(crate) async fn stored_patterns(store: &dyn MemoryStore) -> Vec<Pattern> {
+    let stored = store.scan_all(Scan::new(RecordKind::Pattern)).await.unwrap();
+    let patterns = stored.into_iter().map(|stored| match stored.record {
+        Record::Pattern(pattern) => pattern,
+        other => panic!("{other:?} is no pattern"),
+    });
+    patterns.collect()
+}
+
+/// What is to be known of these episodes, by the definition of knowledge.
+pub(crate) fn fold<'a>(episodes: impl IntoIterator<Item = &'a Arc<Episode>>) -> Vec<Pattern> {
+    let mut patterns: BTreeMap<PatternId, Pattern> = BTreeMap::new();
+    for observed in episodes.into_iter().flat_map(|episode| Learner::default().observe(episode)) {
+        match patterns.get_mut(&observed.id) {
+            Some(pattern) => pattern.add(&observed),
+            None => drop(patterns.insert(observed.id, observed)),
+        }
+    }
+    patterns.into_values().collect()
+}
+
+/// Checks the file as another program would: SQLite's own checks, and that the tables behind search agree with the log.
+pub(crate) async fn assert_sound(path: &Path) {
+    for (what, count) in [
+        ("damage", "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"),
+        ("broken references", "SELECT count(*) FROM pragma_foreign_key_check"),
+        (
+            "scopes counted wrong",
+            "SELECT count(*) FROM (
+                SELECT scope, count(*) AS e, sum(words) AS w FROM episodes GROUP BY scope
+                EXCEPT SELECT scope, episodes, words FROM scopes)",
+        ),
+        ("scopes without episodes", "SELECT count(*) FROM scopes WHERE scope NOT IN (SELECT scope FROM episodes)"),
+        (
+            "words of no episode",
+            "SELECT count(*) FROM episode_words_vocab WHERE doc NOT IN (SELECT version FROM episodes)",
+        ),
+        (
+            "words too few or too many",
+            "SELECT (SELECT coalesce(sum(words), 0) FROM episodes) - (SELECT count(*) FROM episode_words_vocab)",
+        ),
+        ("vectors of no episode", "SELECT count(*) FROM vectors WHERE episode NOT IN (SELECT version FROM episodes)"),
+    ] {
+        assert_eq!(number(path, count).await, 0, "{what}");
     }
 }

@@ -1,0 +1,329 @@
+//! What one process leaves behind, others find: records, knowledge, open episodes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io::{BufRead, BufReader};
+
+use common::{Dice, assert_sound, fold, log, place, stored_patterns, text};
+use memory_core::testkit::{process, samples};
+use memory_core::{
+    Batch, Counts, Episode, ErrorKind, Evidence, Key, Memory, MemoryStore, MemoryStoreExt, OpenedEpisode, OpenedStep,
+    Outcome, Pattern, PatternKind, Record, RecordKind, Scan, Step, Task, VectorSpace, Verdict,
+};
+use memory_storage_turso::TursoStore;
+
+/// The store that the parent names.
+async fn store_of_child() -> TursoStore {
+    TursoStore::open(std::env::var_os("STORE").unwrap()).await.unwrap()
+}
+
+async fn memory(store: &TursoStore) -> Memory {
+    Memory::builder().store(store.clone()).build().await.unwrap()
+}
+
+fn space() -> Record {
+    Record::Space(VectorSpace {
+        normalised: true,
+        query_prefix: "query: \0\n".to_owned(),
+        document_prefix: "\"'".to_owned(),
+        ..samples::space(3)
+    })
+}
+
+/// A task with everything set.
+fn full_task(text: &str) -> Task {
+    Task::new(text).domain("web").language("rust").tag("a").tag("b").environment("rustc", "1.95").environment("os", "")
+}
+
+fn full_step() -> Step {
+    Step::new("grep").action("look").input("{\"in\": [1]}").error("no match").latency_ms(u64::MAX).tokens(u64::MAX)
+}
+
+/// Episodes with every field set and unset, every verdict, and moments and numbers that are hard to keep.
+fn episodes(first: u32) -> Vec<Record> {
+    let rewards = [Some(0.1 + 0.2), Some(0.0), Some(1.0 - f64::EPSILON), Some(5e-324), None];
+    let moments = [
+        "2016-12-31T23:59:60.123456789Z",
+        "1969-12-31T23:59:59.999999999Z",
+        "1970-01-01T00:00:00Z",
+        "-0044-03-15T12:00:00.000000001Z",
+        "9999-12-31T23:59:59.999999Z",
+    ];
+    let vectors = [[1.0, -0.0, f32::MIN_POSITIVE / 2.0], [f32::MAX, f32::MIN, 0.1]];
+    let mut records = Vec::new();
+    for (number, ((verdict, reward), moment)) in (first..).zip(samples::VERDICTS.into_iter().zip(rewards).zip(moments))
+    {
+        let mut outcome =
+            Outcome::new(verdict, "half done").reflection("next time").artifact("patch", "+1").artifact("a", "");
+        outcome.reward = reward;
+        let steps = vec![full_step(), Step::new("ls"), Step::new("edit").ok("saved").tokens(0)];
+        let at = moment.parse().unwrap();
+        let scope = samples::scope("acme/coder/s-1");
+        let mut episode = Episode::new(samples::episode_id(number), scope, full_task("fix it"), steps, outcome, at, at);
+        episode.task.tags.insert(format!("{number}"));
+        records.push(samples::logged_with(episode, samples::vector(&vectors[records.len() % 2])));
+    }
+    for (number, text) in (first + 10..).zip(samples::awkward_texts()) {
+        records.push(samples::logged(samples::episode_full_of(number, &text)));
+    }
+    let (id, at) = (samples::episode_id(first + 9), samples::time(0));
+    let bare =
+        Episode::new(id, samples::scope("a"), Task::new(""), Vec::new(), Outcome::new(Verdict::Success, ""), at, at);
+    records.push(samples::logged(bare));
+    records
+}
+
+fn open_episodes(first: u32) -> Vec<Record> {
+    let mut records = Vec::new();
+    for (number, text) in (first..).zip(samples::awkward_texts()) {
+        let (mut opened, mut step) = (samples::open(number), samples::step(number, number));
+        opened.task = full_task(&text).environment(&text, &text);
+        step.step = Step::new(&text).action(&text).input(&text).ok(&text);
+        records.extend([Record::Open(opened), Record::Step(step)]);
+    }
+    let id = samples::episode_id(first + 1_000);
+    let (scope, started_at) = (samples::scope("a/b"), "2016-12-31T23:59:60.000000001Z".parse().unwrap());
+    records.push(Record::Open(OpenedEpisode { id, scope, task: Task::new(""), started_at }));
+    records.push(Record::Step(OpenedStep { episode: id, index: 0, step: full_step() }));
+    records.push(Record::Step(OpenedStep { episode: id, index: u32::MAX, step: Step::new("") }));
+    records
+}
+
+/// Patterns of every kind, with and without a domain, with branches and time buckets from the first to the last.
+fn patterns(first: u32) -> Vec<Record> {
+    let evidence = |buckets: &[i64], counts: [u64; 3]| {
+        let mut evidence = Evidence::default();
+        buckets.iter().for_each(|bucket| evidence.add(&Evidence::in_bucket(*bucket, Counts::from(counts))));
+        evidence
+    };
+    let mut records = Vec::new();
+    for kind in PatternKind::ALL {
+        for domain in [None, Some("web".to_owned())] {
+            let signature = vec!["^".to_owned(), "+grep".to_owned(), "-cargo test".to_owned()];
+            let mut pattern =
+                Pattern::new(samples::learner(first), samples::scope("acme/coder"), kind, domain, signature);
+            pattern.branches = BTreeMap::from([
+                (String::new(), evidence(&[-20_000, -1, 0, 1, 20_400], [1, 3, 2])),
+                ("edit > test".to_owned(), evidence(&[i64::MIN, i64::MAX], [u64::MAX, u64::MAX, 0])),
+                ("unseen".to_owned(), Evidence::default()),
+            ]);
+            records.push(Record::Pattern(pattern));
+        }
+    }
+    for (number, text) in (first..).zip(samples::awkward_texts()) {
+        let mut pattern = samples::pattern(number);
+        (pattern.domain, pattern.signature) = (Some(text.clone()), vec![text.clone(), String::new()]);
+        pattern.branches = BTreeMap::from([(text, evidence(&[-1], [1, 1, 1]))]);
+        records.push(Record::Pattern(pattern));
+    }
+    records
+}
+
+/// Records of every kind but the vector space, with numbers from `first` on.
+fn records(first: u32) -> Vec<Record> {
+    let watermarks = [samples::watermark(first, 0), samples::watermark(first + 1, u64::MAX)];
+    [watermarks.to_vec(), episodes(first), open_episodes(first), patterns(first)].concat()
+}
+
+async fn put_all(store: &TursoStore, records: &[Record]) {
+    store.commit(&records.iter().cloned().fold(Batch::new(), Batch::put)).await.unwrap();
+}
+
+/// `==` takes -0.0 for 0.0; the text of a value does not.
+fn assert_same<T: PartialEq + Debug>(found: &T, expected: &T) {
+    assert_eq!(found, expected);
+    assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+}
+
+async fn assert_kept(store: &TursoStore, records: &[Record]) {
+    let keys: Vec<Key> = records.iter().map(Record::key).collect();
+    for (stored, record) in store.get(&keys).await.unwrap().into_iter().zip(records) {
+        assert_same(&stored.map(|stored| stored.record), &Some(record.clone()));
+    }
+    let mut scanned = BTreeMap::new();
+    for kind in records.iter().map(|record| record.key().kind()) {
+        scanned.entry(kind).or_insert(store.scan_all(Scan::new(kind)).await.unwrap());
+    }
+    for record in records {
+        let found = scanned[&record.key().kind()].iter().find(|stored| stored.record.key() == record.key());
+        assert_same(&found.map(|stored| &stored.record), &Some(record));
+    }
+}
+
+#[tokio::test]
+async fn every_type_goes_from_process_to_process_unchanged() {
+    let test = "every_type_goes_from_process_to_process_unchanged";
+    let (one, other) = ([vec![space()], records(0)].concat(), records(100_000));
+    if process::is_child() {
+        let store = store_of_child().await;
+        match std::env::var("ROLE").unwrap().as_str() {
+            "writer" => put_all(&store, &one).await,
+            _ => assert_kept(&store, &[one, other].concat()).await,
+        }
+        return;
+    }
+    let kinds: Vec<RecordKind> = one.iter().map(|record| record.key().kind()).collect();
+    let all = ["Space", "Watermark", "Episode", "Open", "Step", "Pattern"];
+    assert!(all.iter().all(|kind| kinds.iter().any(|other| format!("{other:?}") == *kind)));
+    let (_folder, path) = place();
+    let path = path.to_str().unwrap();
+    process::run(test, &[("STORE", path), ("ROLE", "writer")]);
+    let store = TursoStore::open(path).await.unwrap();
+    assert_kept(&store, &one).await;
+    put_all(&store, &other).await;
+    // The store stays open: its log is beside the file and not in it yet.
+    process::run(test, &[("STORE", path), ("ROLE", "reader")]);
+    assert_kept(&store, &[one, other].concat()).await;
+}
+
+/// Prints each warning: what goes wrong beside the callers is told to nobody else.
+struct Warnings;
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+    fn event(&self, event: &tracing::Event<'_>) {
+        println!("warning: {event:?}");
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+const PROCESSES: usize = 2;
+const TASKS: usize = 4;
+const EPISODES: usize = 50;
+
+/// What one task of a process does as its episode of this number.
+fn intended(process: usize, task: usize, number: usize) -> (Task, [Step; 3], Outcome) {
+    let mut dice = Dice::new(1 + (process * TASKS + task) as u64 * 1_000_003 + number as u64 * 7_919);
+    let words = format!("{} by {process} {task} {number}", text(&mut dice));
+    let mut step = || {
+        let step = Step::new(dice.pick(&["grep", "edit", "cargo test"])).input("src");
+        if dice.roll(3) == 0 { step.error(dice.pick(&["not found", "E0425"])) } else { step.ok("fine") }
+    };
+    let steps = [step(), step(), step()];
+    let verdict = [Verdict::Success, Verdict::Failure][dice.roll(2)];
+    (Task::new(words).domain(dice.pick(&["web", "data"])), steps, Outcome::new(verdict, "over"))
+}
+
+async fn work(memory: Memory, process: usize, task: usize) {
+    for number in 0..EPISODES {
+        let (asked, steps, outcome) = intended(process, task, number);
+        let mut open = memory.start(asked).await.unwrap();
+        for step in steps {
+            open.step(step).await.unwrap();
+        }
+        if number % 10 == 0 {
+            open.suggest(1).await.unwrap();
+            memory.patterns().await.unwrap();
+        }
+        open.complete(outcome).await.unwrap();
+    }
+}
+
+async fn work_in_child() {
+    tracing::subscriber::set_global_default(Warnings).unwrap();
+    let process = std::env::var("PROCESS").unwrap().parse().unwrap();
+    let memory = memory(&store_of_child().await).await;
+    let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(work(memory.clone(), process, task))).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_learn_from_one_file_count_everything_once() {
+    let test = "processes_that_learn_from_one_file_count_everything_once";
+    if process::is_child() {
+        return work_in_child().await;
+    }
+    let (_folder, path) = place();
+    let start =
+        |process: usize| process::spawn(test, &[("STORE", path.to_str().unwrap()), ("PROCESS", &process.to_string())]);
+    let children: Vec<_> = (0..PROCESSES).map(start).collect();
+    for child in children {
+        let printed = String::from_utf8(process::wait(test, child).stdout).unwrap();
+        assert!(!printed.contains("warning"), "{printed}");
+    }
+    let store = TursoStore::open(&path).await.unwrap();
+    let before = store.health().await.unwrap();
+    assert_eq!((before.episodes, before.open_episodes), (400, 0));
+    assert!(before.patterns > 0, "the children projected");
+
+    let memory = memory(&store).await;
+    let episodes: Vec<_> = log(&store).await.into_iter().map(|(_, episode)| episode).collect();
+    let mut left: BTreeMap<String, _> = (0..PROCESSES * TASKS * EPISODES)
+        .map(|n| intended(n / EPISODES / TASKS, n / EPISODES % TASKS, n % EPISODES))
+        .map(|intended| (intended.0.text.clone(), intended))
+        .collect();
+    for episode in &episodes {
+        let (task, steps, outcome) = left.remove(&episode.task.text).unwrap_or_else(|| panic!("{episode:?} twice"));
+        assert_eq!((&episode.task, &episode.steps[..], &episode.outcome), (&task, &steps[..], &outcome));
+    }
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(memory.patterns().await.unwrap(), fold(&episodes));
+    memory.project().await.unwrap();
+    assert_eq!(memory.health().await.unwrap().episodes_behind, 0);
+    assert_eq!(stored_patterns(&store).await, fold(&episodes));
+    let rebuilt = memory.rebuild().await.unwrap();
+    assert_eq!((rebuilt.episodes, rebuilt.repaired), (400, 0));
+    store.close().await.unwrap();
+    assert_sound(&path).await;
+    let process = |episode: &Episode| episode.task.text.rsplit(' ').nth(2).map(str::to_owned);
+    let turns = episodes.windows(2).filter(|two| process(&two[0]) != process(&two[1])).count();
+    println!("the processes took turns {turns} times; {} patterns were projected by them", before.patterns);
+    assert!(turns > 1, "they worked one after the other");
+}
+
+/// The step of this number in an episode that goes on and on.
+fn endless(number: usize) -> Step {
+    Step::new(["grep", "edit"][number % 2]).input(format!("step {number}")).ok("fine").tokens(number as u64)
+}
+
+#[tokio::test]
+async fn what_a_killed_process_began_another_one_completes() {
+    if process::is_child() {
+        let memory = memory(&store_of_child().await).await;
+        let mut open = memory.start(Task::new("begun by one process").domain("web")).await.unwrap();
+        loop {
+            open.step(endless(open.steps().len())).await.unwrap();
+            println!("step {}", open.id());
+        }
+    }
+    let (_folder, path) = place();
+    let test = "what_a_killed_process_began_another_one_completes";
+    let mut child = process::spawn(test, &[("STORE", path.to_str().unwrap())]);
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut steps = lines.filter_map(|line| line.strip_prefix("step ").map(str::to_owned));
+    let id = steps.by_ref().take(5).last().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let acknowledged = 5 + steps.count();
+
+    let memory = memory(&TursoStore::open(&path).await.unwrap()).await;
+    let opened = memory.open_episodes().await.unwrap();
+    assert_eq!((opened.len(), opened[0].id.to_string()), (1, id));
+    let mut open = memory.resume(opened[0].id).await.unwrap();
+    let kept = open.steps().len();
+    assert!((acknowledged..=acknowledged + 1).contains(&kept), "{kept} of {acknowledged}");
+    open.step(endless(kept)).await.unwrap();
+    open.complete(Outcome::success("by the other process")).await.unwrap();
+
+    let episode = memory.episode(open.id()).await.unwrap();
+    assert_eq!(episode.task, Task::new("begun by one process").domain("web"));
+    assert_eq!(episode.steps, (0..=kept).map(endless).collect::<Vec<_>>());
+    assert_eq!((episode.started_at, &*episode.outcome.summary), (opened[0].started_at, "by the other process"));
+    assert_eq!(memory.open_episodes().await.unwrap(), []);
+    assert_eq!(memory.store().scan_all(Scan::new(RecordKind::Step)).await.unwrap(), []);
+    assert_eq!(memory.resume(open.id()).await.unwrap_err().kind(), ErrorKind::EpisodeClosed);
+    assert_eq!(memory.patterns().await.unwrap(), fold([&episode]));
+}
