@@ -19,6 +19,8 @@ const STEP: usize = 256;
 const EAGER: u64 = 64;
 /// How long a few completions wait for more before they are projected.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long it waits at most after a failure; each failure doubles the wait.
+const LONGEST_QUIET: Duration = Duration::from_secs(60);
 /// Episodes beyond the watermark that a reader folds, and past which a writer helps to project.
 const MOST_BEHIND: u64 = 1_024;
 /// How often a conditional batch is tried again when others got in between.
@@ -96,14 +98,20 @@ impl Projection {
         behind.mark_changed();
         let engine = Arc::downgrade(inner);
         tokio::spawn(async move {
+            let mut quiet = QUIET;
             while behind.changed().await.is_ok() {
                 if *behind.borrow_and_update() < EAGER {
-                    tokio::time::sleep(QUIET).await;
+                    tokio::time::sleep(quiet).await;
                 }
                 let Some(inner) = Weak::upgrade(&engine) else { return };
-                if let Err(error) = inner.projection.catch_up().await {
-                    tracing::warn!(%error, "projection step failed; the next completion or read tries again");
-                }
+                quiet = match inner.projection.catch_up().await {
+                    Ok(_) => QUIET,
+                    Err(error) => {
+                        tracing::warn!(%error, "projection step failed; it is tried again later");
+                        behind.mark_changed();
+                        LONGEST_QUIET.min(quiet * 2)
+                    }
+                };
             }
         });
     }
@@ -114,13 +122,17 @@ impl Projection {
         if *self.behind.borrow() >= MOST_BEHIND
             && let Err(error) = self.catch_up().await
         {
-            tracing::warn!(%error, "projection step failed; the next completion or read tries again");
+            tracing::warn!(%error, "projection step failed; it is tried again later");
         }
     }
 
     /// Projects until nothing lies beyond the watermark; returns how many episodes that took.
     pub(crate) async fn catch_up(&self) -> Result<u64> {
-        self.behind.send_modify(|behind| *behind = 0);
+        // Without waking the projection task: it would project for ever.
+        self.behind.send_if_modified(|behind| {
+            *behind = 0;
+            false
+        });
         let mut episodes = 0;
         while let Some(folded) = retry(|| self.step()).await? {
             episodes += folded;
