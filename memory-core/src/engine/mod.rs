@@ -27,7 +27,7 @@ use crate::{
     MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording, Result, Role, Scan,
     Scope, StoreHealth, Stored, Support, Task, Vector,
 };
-use projection::{Projection, log_after, not_found};
+use projection::{Projection, log_after, not_found, retry};
 
 /// An agent's memory: records episodes, learns from them, and answers from what it has learned.
 ///
@@ -244,16 +244,27 @@ impl Memory {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is no such episode in this scope; the store's errors.
     pub async fn delete(&self, id: EpisodeId) -> Result<()> {
-        let open = self.inner.store.get_one(Key::Open(id)).await?;
-        match open {
-            Some(Stored { version, record: Record::Open(opened) }) if opened.scope == self.scope => {
-                let steps = self.stored_steps(id).await?;
-                let batch = Batch::new().require_unchanged(Key::Open(id), Some(version));
-                self.inner.store.commit(&without_open(batch, id, steps.len())).await.map(|_| ())
-            }
-            _ => self.inner.projection.unlearn(&self.scope, id).await,
+        let deleted = match retry(|| self.delete_open(id)).await {
+            Ok(false) => self.inner.projection.unlearn(&self.scope, id).await,
+            deleted => deleted.map(|_| ()),
+        };
+        deleted.map_err(|error| error.in_operation("delete"))
+    }
+
+    /// Deletes an open episode with its steps; `false` if it is not open.
+    async fn delete_open(&self, id: EpisodeId) -> Result<bool> {
+        let Some(Stored { version, record: Record::Open(opened) }) = self.inner.store.get_one(Key::Open(id)).await?
+        else {
+            return Ok(false);
+        };
+        if opened.scope != self.scope {
+            return Ok(false);
         }
-        .map_err(|error| error.in_operation("delete"))
+        let steps = self.stored_steps(id).await?.len();
+        let next_step = u32::try_from(steps).unwrap_or(u32::MAX);
+        let batch =
+            Batch::new().require_unchanged(Key::Open(id), Some(version)).require_absent(Key::Step(id, next_step));
+        self.inner.store.commit(&without_open(batch, id, steps)).await.map(|_| true)
     }
 
     /// Folds what lies beyond the watermark into the stored patterns now; returns how many episodes that took.

@@ -363,7 +363,7 @@ impl Projection {
 }
 
 /// Tries again as long as others get in between.
-async fn retry<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+pub(crate) async fn retry<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
     let mut result = attempt().await;
     for _ in 1..TRIES {
         match &result {
