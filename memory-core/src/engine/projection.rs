@@ -306,15 +306,20 @@ impl Projection {
     }
 
     /// Adds to a batch what removes the knowledge of learners with other settings: they would keep traces of a deleted
-    /// episode. They derive it again when they are next used.
+    /// episode. They derive it again when they are next used. Their watermarks go back to the start but stay, so that every
+    /// deletion changes them and tells their engines that what these have read of the log is no longer so.
     async fn forget_other_learners(&self, mut batch: Batch) -> Result<Batch> {
         for stored in self.store.scan_all(Scan::new(RecordKind::Watermark)).await? {
             let Record::Watermark(watermark) = stored.record else { continue };
             if watermark.learner == self.id {
                 continue;
             }
-            let key = Key::Watermark(watermark.learner);
-            batch = batch.require_unchanged(key.clone(), Some(stored.version)).delete(key);
+            batch = batch
+                .require_unchanged(Key::Watermark(watermark.learner), Some(stored.version))
+                .put(Record::Watermark(Watermark { position: Version(0), ..watermark }));
+            if watermark.position == Version(0) {
+                continue;
+            }
             let patterns = self.store.scan_all(Scan::new(RecordKind::Pattern)).await?;
             let theirs =
                 patterns.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == watermark.learner);
