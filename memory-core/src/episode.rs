@@ -405,7 +405,8 @@ pub struct Recording {
     pub steps: Vec<Step>,
     /// How it ended.
     pub outcome: Outcome,
-    /// When it began; `None` means when it ended.
+    /// When it began; `None` means when it ended. Later than an end that is now, it is taken for now: the clock of the
+    /// caller may be ahead of the engine's, and tick finer.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended; `None` means now.
     pub completed_at: Option<DateTime<Utc>>,

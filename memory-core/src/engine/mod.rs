@@ -402,6 +402,6 @@ fn recorded_as(recording: &Recording, episode: &Episode, scope: &Scope) -> bool 
         && episode.task == recording.task
         && episode.steps == recording.steps
         && episode.outcome == recording.outcome
-        && recording.started_at.is_none_or(|at| at == episode.started_at)
+        && recording.started_at.is_none_or(|at| at.min(episode.completed_at) == episode.started_at)
         && recording.completed_at.is_none_or(|at| at == episode.completed_at)
 }
