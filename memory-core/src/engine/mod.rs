@@ -187,9 +187,7 @@ impl Memory {
         let batch = Batch::new().require_absent(Key::Open(id));
         match self.append(episode, batch).await {
             Err(error) if error.is_conflict() => match self.inner.store.get_episode(id).await? {
-                Some(logged) if recorded_as(&recording, &logged.episode, &self.scope) => {
-                    Ok(Ack { episode: id, durability: self.inner.store.info().durability, degraded: None })
-                }
+                Some(logged) if recorded_as(&recording, &logged.episode, &self.scope) => Ok(self.ack_again(&logged)),
                 _ => Err(Error::new(ErrorKind::AlreadyExists, format!("another episode has the id {id}"))),
             },
             result => result,
@@ -210,6 +208,12 @@ impl Memory {
         let commit = self.inner.store.commit(&batch).await?;
         self.inner.projection.completed().await;
         Ok(Ack { episode: id, durability: commit.durability, degraded })
+    }
+
+    /// The answer to a write that had happened already.
+    fn ack_again(&self, logged: &LoggedEpisode) -> Ack {
+        let degraded = logged.vector.is_none().then(|| "it was written before, without its vector".to_owned());
+        Ack { episode: logged.episode.id, durability: self.inner.store.info().durability, degraded }
     }
 
     async fn embed(&self, role: Role, text: &str) -> Result<Vector> {

@@ -168,8 +168,7 @@ impl OpenEpisode {
             Err(error) if error.is_conflict() => match self.memory.inner.store.get_episode(id).await? {
                 Some(logged) if recorded_as(&intended, &logged.episode, self.memory.scope()) => {
                     self.closed = true;
-                    let durability = self.memory.inner.store.info().durability;
-                    Ok(Ack { episode: id, durability, degraded: None })
+                    Ok(self.memory.ack_again(&logged))
                 }
                 _ => match self.memory.inner.store.get_one(Key::Open(id)).await? {
                     Some(_) => Err(error),
