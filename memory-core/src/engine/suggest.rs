@@ -112,6 +112,9 @@ impl Memory {
                 (tool, support.successes + FAILED * (support.trials - support.successes))
             });
             let counts: BTreeMap<&String, f64> = weighed.filter(|(_, weight)| *weight > 0.0).collect();
+            if counts.is_empty() {
+                continue; // All of it has faded away.
+            }
             let (sum, kinds): (f64, f64) = (counts.values().sum(), counts.len() as f64);
             if distribution.is_empty() {
                 distribution = counts.iter().map(|(tool, weight)| ((*tool).clone(), weight / sum)).collect();
@@ -222,9 +225,17 @@ fn sharpened(mut distribution: Distribution, neighbours: &[Neighbour], here: &Po
             next.into_iter().for_each(|tool| *votes.entry(tool).or_default() += vote);
         }
     }
-    for (level, votes) in votes.iter().enumerate().filter(|(_, votes)| !votes.is_empty()) {
-        let prior = if level == 0 { PRIOR_ANYWHERE } else { PRIOR };
-        let sum = votes.values().sum::<f64>() + prior;
+    for (level, votes) in votes.iter().enumerate() {
+        let cast: f64 = votes.values().sum();
+        if cast <= 0.0 {
+            continue;
+        }
+        let prior = match level {
+            _ if distribution.is_empty() => 0.0,
+            0 => PRIOR_ANYWHERE,
+            _ => PRIOR,
+        };
+        let sum = cast + prior;
         distribution.values_mut().for_each(|probability| *probability *= prior / sum);
         for (tool, weight) in votes {
             match distribution.get_mut(*tool) {
