@@ -30,6 +30,8 @@ pub struct OpenEpisode {
     memory: Memory,
     opened: OpenedEpisode,
     steps: Vec<Step>,
+    /// How many of the steps, the first ones, are in the store.
+    stored: usize,
     closed: bool,
     /// Episodes like this one, looked up once.
     similar: Option<Arc<[Neighbour]>>,
@@ -37,7 +39,7 @@ pub struct OpenEpisode {
 
 impl OpenEpisode {
     pub(super) fn new(memory: Memory, opened: OpenedEpisode, steps: Vec<Step>) -> Self {
-        Self { memory, opened, steps, closed: false, similar: None }
+        Self { memory, opened, stored: steps.len(), steps, closed: false, similar: None }
     }
 
     /// The identity of the episode, by which it can be resumed.
@@ -111,7 +113,11 @@ impl OpenEpisode {
         self.memory.inner.limits.step(self.steps.len(), &step)?;
         let durability = match self.memory.inner.step_durability {
             StepDurability::AtCompletion => Durability::Volatile,
-            StepDurability::Each => self.commit_step(&step).await?,
+            StepDurability::Each => {
+                let durability = self.commit_step(&step).await?;
+                self.stored += 1;
+                durability
+            }
         };
         self.steps.push(step);
         Ok(Ack { episode: self.id(), durability, degraded: None })
@@ -146,7 +152,9 @@ impl OpenEpisode {
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) beyond the [`Limits`](crate::Limits); [`EpisodeClosed`](ErrorKind::EpisodeClosed) if the
-    /// episode is complete already; [`NotFound`](ErrorKind::NotFound) if it was deleted; the store's errors.
+    /// episode is complete already; [`NotFound`](ErrorKind::NotFound) if it was deleted; [`Conflict`](ErrorKind::Conflict) if
+    /// there is a step that this handle does not know: from another handle, or from a failed [`step`](Self::step) that was
+    /// written after all; the store's errors.
     pub async fn complete(&mut self, outcome: Outcome) -> Result<Ack> {
         self.try_complete(outcome).await.map_err(|error| error.in_operation("complete"))
     }
@@ -158,9 +166,9 @@ impl OpenEpisode {
         let completed_at = self.memory.inner.clock.now().max(started_at);
         let intended = Recording::new(task.clone(), outcome.clone()).steps(self.steps.clone()).started_at(started_at);
         let episode = Episode::new(id, scope, task, self.steps.clone(), outcome, started_at, completed_at);
-        let next_step = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        let next_step = u32::try_from(self.stored).unwrap_or(u32::MAX);
         let batch = Batch::new().require_present(Key::Open(id)).require_absent(Key::Step(id, next_step));
-        match self.memory.append(episode, without_open(batch, id, self.steps.len())).await {
+        match self.memory.append(episode, without_open(batch, id, self.stored)).await {
             Ok(ack) => {
                 self.closed = true;
                 Ok(ack)
