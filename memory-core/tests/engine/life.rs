@@ -168,6 +168,32 @@ async fn steps_kept_until_completion_are_volatile() {
     assert_eq!(memory.episode(open.id()).await.unwrap().steps, [Step::new("read")]);
 }
 
+/// Bug: a handle that keeps its steps until completion looked for a step after its own ones only, and dropped those that
+/// another engine had stored before that place.
+#[tokio::test(start_paused = true)]
+async fn steps_kept_until_completion_do_not_displace_stored_ones() {
+    let store = InMemoryStore::new();
+    let each = over(store.clone()).await;
+    let builder = Memory::builder().store(store.clone()).step_durability(StepDurability::AtCompletion);
+    let late = builder.build().await.unwrap();
+    let mut one = opened(&each).await;
+    one.step(Step::new("read")).await.unwrap();
+    let mut other = late.resume(one.id()).await.unwrap();
+    one.step(Step::new("edit")).await.unwrap();
+    for _ in 0..3 {
+        other.step(Step::new("guess")).await.unwrap();
+    }
+    assert_eq!(other.complete(Outcome::success("")).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(each.resume(one.id()).await.unwrap().steps().len(), 2);
+
+    let mut again = late.resume(one.id()).await.unwrap();
+    again.step(Step::new("test")).await.unwrap();
+    again.complete(Outcome::success("")).await.unwrap();
+    let tools = ["read", "edit", "test"].map(Step::new);
+    assert_eq!(each.episode(one.id()).await.unwrap().steps, tools);
+    assert_eq!(count(&store, RecordKind::Step).await, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_scope_shares_nothing() {
     let memory = fresh().await;

@@ -67,6 +67,10 @@ async fn a_step_whose_answer_was_lost_counts_once() {
     open.step(Step::new("read")).await.unwrap_err();
     let error = open.step(Step::new("edit")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "another step than the one that was written");
+    let error = open.complete(Outcome::success("")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "the handle does not know the last step");
+    memory.resume(open.id()).await.unwrap().complete(Outcome::success("")).await.unwrap();
+    assert_eq!(memory.episode(open.id()).await.unwrap().steps.len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
