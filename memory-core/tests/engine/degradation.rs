@@ -68,6 +68,17 @@ async fn recalling_goes_on_by_words_and_says_so() {
     assert_eq!(memory.recall(&Task::new("login"), 5).await.unwrap().degraded, None, "it passes");
 }
 
+#[tokio::test(start_paused = true)]
+async fn words_and_vector_together_decide_the_order() {
+    let (embedder, memory) = with_embedder().await;
+    embedder.script(EmbedderFault::Fail(lost()));
+    let bare = memory.record(worked("fix login", &[])).await.unwrap().episode;
+    let whole = memory.record(worked("fix login page", &[])).await.unwrap().episode;
+    let found = memory.recall(&Task::new("fix login"), 2).await.unwrap().episodes;
+    assert_eq!([found[0].episode.id, found[1].episode.id], [whole, bare]);
+    assert!(found[0].words < found[1].words, "by words alone it would be the other way: {found:?}");
+}
+
 /// An embedder that gives one vector for everything, and whose health is what it was told.
 #[derive(Debug)]
 struct Constant {

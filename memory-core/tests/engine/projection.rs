@@ -36,6 +36,19 @@ async fn the_projection_catches_up_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_completions_are_projected_without_waiting() {
+    for (count, left) in [(63, 63), (64, 0)] {
+        let memory = fresh().await;
+        pass(1).await;
+        record(&memory, count).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(behind(&memory).await, left);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_earlier_engine_left_is_projected() {
     let store = InMemoryStore::new();
     record(&over(store.clone()).await, 3).await;

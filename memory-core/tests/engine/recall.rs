@@ -68,13 +68,13 @@ fn broken(error: &str, then: &[Step]) -> Recording {
 
 async fn with_pitfalls() -> Memory {
     let memory = fresh().await;
-    let (edit, test, read) = (Step::new("edit").ok(""), Step::new("test").ok(""), Step::new("read").ok(""));
+    let (edit, test, ask) = (Step::new("edit").ok(""), Step::new("test").ok(""), Step::new("ask").ok(""));
     let repaired = [edit, test];
     record_all(
         &memory,
         [
             broken("error 12 in 'a.rs'", &repaired),
-            broken("error 7 in 'b.rs'", std::slice::from_ref(&read)),
+            broken("error 7 in 'b.rs'", std::slice::from_ref(&ask)),
             broken("Error 99 in \"c.rs\"", &repaired),
             broken("error 1 in 'd.rs'", &repaired),
             broken("killed", &[]),
@@ -89,11 +89,11 @@ async fn pitfalls_tell_what_went_wrong_and_what_repaired_it() {
     let found = with_pitfalls().await.recall(&Task::new("fix the test"), 100).await.unwrap();
     let [often, once] = &found.pitfalls[..] else { panic!("{:#?}", found.pitfalls) };
     assert_eq!((&often.tool[..], &often.error[..], often.trials), ("test", "error # in '…'", 4.0));
-    let [edit, read] = &often.recoveries[..] else { panic!("{often:#?}") };
+    let [edit, ask] = &often.recoveries[..] else { panic!("{often:#?}") };
     assert_eq!((&edit.tools[..], edit.support.trials, edit.support.successes), ("edit > test", 3.0, 3.0));
     assert_eq!((edit.support.episodes, edit.status), (3.0, Status::Active));
-    assert_eq!((&read.tools[..], read.support.trials, read.support.successes), ("read", 1.0, 0.0));
-    assert_eq!(read.status, Status::Candidate);
+    assert_eq!((&ask.tools[..], ask.support.trials, ask.support.successes), ("ask", 1.0, 0.0));
+    assert_eq!(ask.status, Status::Candidate);
     assert_eq!((&once.error[..], once.trials, &once.recoveries[0].tools[..]), ("killed", 1.0, ""));
 }
 

@@ -159,6 +159,20 @@ async fn a_call_made_before_points_to_what_followed_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_episode_that_made_the_same_calls_weighs_more() {
+    let memory = fresh().await;
+    let begun = |input: &str| [Step::new("open").input(input).ok(""), Step::new("list").ok("")];
+    let episode = |input: &str, next: &str| {
+        let recording = Recording::new(login(), Outcome::success("")).steps(begun(input));
+        recording.step(Step::new(next).ok(""))
+    };
+    record_all(&memory, [episode("a.rs", "write"), episode("b.rs", "edit")]).await;
+    for (input, next) in [("a.rs", "write"), ("b.rs", "edit")] {
+        assert_eq!(memory.suggest(&login(), &begun(input), 1).await.unwrap()[0].tool, next);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_prediction_follows_the_evidence() {
     let memory = fresh().await;
     let mut last = 0.5;
