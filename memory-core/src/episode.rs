@@ -318,20 +318,7 @@ impl Episode {
 
     /// The bytes of the episode encoded as JSON, without its vector.
     pub fn encoded_len(&self) -> usize {
-        struct Count(usize);
-        impl std::io::Write for Count {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                self.0 += bytes.len();
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        let mut count = Count(0);
-        // Writing to a counter cannot fail, and every field of an episode has a JSON form.
-        let _ = serde_json::to_writer(&mut count, self);
-        count.0
+        encoded_len(self)
     }
 
     /// Checks that the episode is not too large for any store.
@@ -339,18 +326,40 @@ impl Episode {
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) above [`MAX_ENCODED_BYTES`](Self::MAX_ENCODED_BYTES).
     pub fn check_encoded_size(&self) -> Result<()> {
-        let encoded = self.encoded_len();
-        if encoded <= Self::MAX_ENCODED_BYTES {
-            return Ok(());
-        }
-        let range = format_args!("up to {} bytes", Self::MAX_ENCODED_BYTES).to_string();
-        Err(Error::invalid("encoded episode", format_args!("{encoded} bytes"), range))
+        check_encoded_len(self.encoded_len())
     }
 
     /// Whether the task was done.
     pub fn succeeded(&self) -> bool {
         self.outcome.verdict == Verdict::Success
     }
+}
+
+/// The bytes of a value encoded as JSON.
+pub(crate) fn encoded_len(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Writing to a counter cannot fail, and everything that is stored has a JSON form.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+/// Checks the size of an encoded episode.
+pub(crate) fn check_encoded_len(encoded: usize) -> Result<()> {
+    if encoded <= Episode::MAX_ENCODED_BYTES {
+        return Ok(());
+    }
+    let range = format_args!("up to {} bytes", Episode::MAX_ENCODED_BYTES).to_string();
+    Err(Error::invalid("encoded episode", format_args!("{encoded} bytes"), range))
 }
 
 /// An episode as the log holds it: with the vector of its task text, if it has one.
@@ -405,7 +414,8 @@ pub struct Recording {
     pub steps: Vec<Step>,
     /// How it ended.
     pub outcome: Outcome,
-    /// When it began; `None` means when it ended.
+    /// When it began; `None` means when it ended. Later than an end that is now, it is taken for now: the clock of the
+    /// caller may be ahead of the engine's, and tick finer.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended; `None` means now.
     pub completed_at: Option<DateTime<Utc>>,

@@ -27,9 +27,10 @@ const RECOVERY_STEPS: usize = 3;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Learner {
-    /// The width of the time buckets that evidence is counted in: a second to 10,000 days. Part of the learner's identity.
+    /// The width of the time buckets that evidence is counted in: a second to 10,000 days, in whole seconds. Part of the learner's identity.
     pub bucket: TimeDelta,
-    /// The time in which evidence loses half of its weight when it is read: a bucket to 100,000 days.
+    /// The time in which evidence loses half of its weight when it is read: a bucket to 100,000 days, in whole
+    /// seconds.
     pub half_life: TimeDelta,
     /// Distinct episodes below which a pattern is only a candidate; 1 or more.
     pub quorum: u32,
@@ -68,11 +69,12 @@ impl Learner {
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) outside the ranges given with the fields.
     pub fn validate(&self) -> Result<()> {
-        if !(TimeDelta::seconds(1)..=TimeDelta::days(10_000)).contains(&self.bucket) {
-            return Err(Error::invalid("learner.bucket", self.bucket, "1 second ..= 10,000 days"));
+        let whole = |span: TimeDelta| span.subsec_nanos() == 0;
+        if !(TimeDelta::seconds(1)..=TimeDelta::days(10_000)).contains(&self.bucket) || !whole(self.bucket) {
+            return Err(Error::invalid("learner.bucket", self.bucket, "1 second ..= 10,000 days, in whole seconds"));
         }
-        if !(self.bucket..=TimeDelta::days(100_000)).contains(&self.half_life) {
-            let range = format_args!("the bucket, {}, ..= 100,000 days", self.bucket).to_string();
+        if !(self.bucket..=TimeDelta::days(100_000)).contains(&self.half_life) || !whole(self.half_life) {
+            let range = format!("the bucket, {}, ..= 100,000 days, in whole seconds", self.bucket);
             return Err(Error::invalid("learner.half_life", self.half_life, range));
         }
         if self.quorum == 0 {

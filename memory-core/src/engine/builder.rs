@@ -114,8 +114,10 @@ impl MemoryBuilder {
         self.learner.validate()?;
         self.limits.validate()?;
         claim(&*store, self.embedder.space()).await?;
+        let projection = Projection::new(Arc::clone(&store), self.learner);
+        projection.claim().await?;
         let inner = Arc::new(Inner {
-            projection: Projection::new(Arc::clone(&store), self.learner),
+            projection,
             store,
             embedder: self.embedder,
             limits: self.limits,

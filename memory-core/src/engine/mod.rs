@@ -123,7 +123,7 @@ impl Memory {
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for a task beyond the [`Limits`]; the store's errors.
     pub async fn start(&self, task: Task) -> Result<OpenEpisode> {
-        self.inner.limits.task(&task)?;
+        self.inner.limits.task(&task).map_err(|error| error.in_operation("start"))?;
         let started_at = self.inner.clock.now();
         let opened = OpenedEpisode { id: self.new_id(started_at), scope: self.scope.clone(), task, started_at };
         let batch = Batch::new().require_absent(Key::Open(opened.id)).put(Record::Open(opened.clone()));
@@ -187,9 +187,7 @@ impl Memory {
         let batch = Batch::new().require_absent(Key::Open(id));
         match self.append(episode, batch).await {
             Err(error) if error.is_conflict() => match self.inner.store.get_episode(id).await? {
-                Some(logged) if recorded_as(&recording, &logged.episode, &self.scope) => {
-                    Ok(Ack { episode: id, durability: self.inner.store.info().durability, degraded: None })
-                }
+                Some(logged) if recorded_as(&recording, &logged.episode, &self.scope) => Ok(self.ack_again(&logged)),
                 _ => Err(Error::new(ErrorKind::AlreadyExists, format!("another episode has the id {id}"))),
             },
             result => result,
@@ -210,6 +208,12 @@ impl Memory {
         let commit = self.inner.store.commit(&batch).await?;
         self.inner.projection.completed().await;
         Ok(Ack { episode: id, durability: commit.durability, degraded })
+    }
+
+    /// The answer to a write that had happened already.
+    fn ack_again(&self, logged: &LoggedEpisode) -> Ack {
+        let degraded = logged.vector.is_none().then(|| "it was written before, without its vector".to_owned());
+        Ack { episode: logged.episode.id, durability: self.inner.store.info().durability, degraded }
     }
 
     async fn embed(&self, role: Role, text: &str) -> Result<Vector> {
@@ -366,12 +370,14 @@ impl Memory {
     }
 
     /// Projects what is left and closes the store. All handles of this memory then answer
-    /// [`Unavailable`](ErrorKind::Unavailable).
+    /// [`Unavailable`](ErrorKind::Unavailable). Closing twice is fine.
     ///
     /// # Errors
-    /// The store's errors.
+    /// The store's errors. That it could not project is none: whoever opens the store next does.
     pub async fn close(&self) -> Result<()> {
-        self.project().await?;
+        if let Err(error) = self.project().await {
+            tracing::warn!(%error, "closing without having projected all");
+        }
         self.inner.store.close().await
     }
 
@@ -394,6 +400,6 @@ fn recorded_as(recording: &Recording, episode: &Episode, scope: &Scope) -> bool 
         && episode.task == recording.task
         && episode.steps == recording.steps
         && episode.outcome == recording.outcome
-        && recording.started_at.is_none_or(|at| at == episode.started_at)
+        && recording.started_at.is_none_or(|at| at.min(episode.completed_at) == episode.started_at)
         && recording.completed_at.is_none_or(|at| at == episode.completed_at)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::suggest::Neighbour;
 use super::{Ack, Memory, Prediction, Recollection, Suggestion, recorded_as, without_open};
+use crate::episode::{check_encoded_len, encoded_len};
 use crate::limits;
 use crate::{
     Batch, Durability, Episode, EpisodeId, Error, ErrorKind, Key, MemoryStoreExt, OpenedEpisode, OpenedStep, Outcome,
@@ -30,6 +31,10 @@ pub struct OpenEpisode {
     memory: Memory,
     opened: OpenedEpisode,
     steps: Vec<Step>,
+    /// How many of the steps, the first ones, are in the store.
+    stored: usize,
+    /// The bytes of task and steps when encoded; an episode that grows too large could not be completed.
+    encoded: usize,
     closed: bool,
     /// Episodes like this one, looked up once.
     similar: Option<Arc<[Neighbour]>>,
@@ -37,7 +42,8 @@ pub struct OpenEpisode {
 
 impl OpenEpisode {
     pub(super) fn new(memory: Memory, opened: OpenedEpisode, steps: Vec<Step>) -> Self {
-        Self { memory, opened, steps, closed: false, similar: None }
+        let encoded = encoded_len(&opened) + steps.iter().map(encoded_len).sum::<usize>();
+        Self { memory, opened, stored: steps.len(), steps, encoded, closed: false, similar: None }
     }
 
     /// The identity of the episode, by which it can be resumed.
@@ -109,10 +115,17 @@ impl OpenEpisode {
     async fn try_step(&mut self, step: Step) -> Result<Ack> {
         self.check_open()?;
         self.memory.inner.limits.step(self.steps.len(), &step)?;
+        let encoded = self.encoded + encoded_len(&step);
+        check_encoded_len(encoded)?;
         let durability = match self.memory.inner.step_durability {
             StepDurability::AtCompletion => Durability::Volatile,
-            StepDurability::Each => self.commit_step(&step).await?,
+            StepDurability::Each => {
+                let durability = self.commit_step(&step).await?;
+                self.stored += 1;
+                durability
+            }
         };
+        self.encoded = encoded;
         self.steps.push(step);
         Ok(Ack { episode: self.id(), durability, degraded: None })
     }
@@ -146,7 +159,9 @@ impl OpenEpisode {
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) beyond the [`Limits`](crate::Limits); [`EpisodeClosed`](ErrorKind::EpisodeClosed) if the
-    /// episode is complete already; [`NotFound`](ErrorKind::NotFound) if it was deleted; the store's errors.
+    /// episode is complete already; [`NotFound`](ErrorKind::NotFound) if it was deleted; [`Conflict`](ErrorKind::Conflict) if
+    /// there is a step that this handle does not know: from another handle, or from a failed [`step`](Self::step) that was
+    /// written after all; the store's errors.
     pub async fn complete(&mut self, outcome: Outcome) -> Result<Ack> {
         self.try_complete(outcome).await.map_err(|error| error.in_operation("complete"))
     }
@@ -158,7 +173,7 @@ impl OpenEpisode {
         let completed_at = self.memory.inner.clock.now().max(started_at);
         let intended = Recording::new(task.clone(), outcome.clone()).steps(self.steps.clone()).started_at(started_at);
         let episode = Episode::new(id, scope, task, self.steps.clone(), outcome, started_at, completed_at);
-        let batch = without_open(id, self.steps.len());
+        let batch = without_open(id, self.stored);
         match self.memory.append(episode, batch).await {
             Ok(ack) => {
                 self.closed = true;
@@ -167,8 +182,7 @@ impl OpenEpisode {
             Err(error) if error.is_conflict() => match self.memory.inner.store.get_episode(id).await? {
                 Some(logged) if recorded_as(&intended, &logged.episode, self.memory.scope()) => {
                     self.closed = true;
-                    let durability = self.memory.inner.store.info().durability;
-                    Ok(Ack { episode: id, durability, degraded: None })
+                    Ok(self.memory.ack_again(&logged))
                 }
                 _ => match self.memory.inner.store.get_one(Key::Open(id)).await? {
                     Some(_) => Err(error),

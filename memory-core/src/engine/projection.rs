@@ -19,6 +19,8 @@ const STEP: usize = 256;
 const EAGER: u64 = 64;
 /// How long a few completions wait for more before they are projected.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long it waits at most after a failure; each failure doubles the wait.
+const LONGEST_QUIET: Duration = Duration::from_secs(60);
 /// Episodes beyond the watermark that a reader folds, and past which a writer helps to project.
 const MOST_BEHIND: u64 = 1_024;
 /// How often a conditional batch is tried again when others got in between.
@@ -47,7 +49,7 @@ struct Tail {
 }
 
 /// The watermark as it was read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Base {
     /// The version of the record, by which a conditional batch knows it again.
     version: Option<Version>,
@@ -90,20 +92,38 @@ impl Projection {
         self.id
     }
 
+    /// Puts the first watermark of this learner, so that a deletion by another learner has something to tell it by.
+    pub(crate) async fn claim(&self) -> Result<()> {
+        let key = Key::Watermark(self.id);
+        if self.store.get_one(key.clone()).await?.is_some() {
+            return Ok(());
+        }
+        match self.store.commit(&self.batch_at(Base::default(), Version(0))).await {
+            Err(error) if !error.is_conflict() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts the task that projects beside the writers. It ends with the engine.
     pub(crate) fn spawn(inner: &Arc<Inner>) {
         let mut behind = inner.projection.behind.subscribe();
         behind.mark_changed();
         let engine = Arc::downgrade(inner);
         tokio::spawn(async move {
+            let mut quiet = QUIET;
             while behind.changed().await.is_ok() {
                 if *behind.borrow_and_update() < EAGER {
-                    tokio::time::sleep(QUIET).await;
+                    tokio::time::sleep(quiet).await;
                 }
                 let Some(inner) = Weak::upgrade(&engine) else { return };
-                if let Err(error) = inner.projection.catch_up().await {
-                    tracing::warn!(%error, "projection step failed; the next completion tries again");
-                }
+                quiet = match inner.projection.catch_up().await {
+                    Ok(_) => QUIET,
+                    Err(error) => {
+                        tracing::warn!(%error, "projection step failed; it is tried again later");
+                        behind.mark_changed();
+                        LONGEST_QUIET.min(quiet * 2)
+                    }
+                };
             }
         });
     }
@@ -114,15 +134,16 @@ impl Projection {
         if *self.behind.borrow() >= MOST_BEHIND
             && let Err(error) = self.catch_up().await
         {
-            tracing::warn!(%error, "projection step failed; the next completion tries again");
+            tracing::warn!(%error, "projection step failed; it is tried again later");
         }
     }
 
     /// Projects until nothing lies beyond the watermark; returns how many episodes that took.
     pub(crate) async fn catch_up(&self) -> Result<u64> {
+        // Without waking the projection task: it would project for ever.
         self.behind.send_if_modified(|behind| {
             *behind = 0;
-            false // Nothing to wake anybody for.
+            false
         });
         let mut episodes = 0;
         while let Some(folded) = retry(|| self.step()).await? {
@@ -131,9 +152,13 @@ impl Projection {
         Ok(episodes)
     }
 
+    async fn base(&self) -> Result<Base> {
+        Ok(Base::of(self.store.get_one(Key::Watermark(self.id)).await?.as_ref()))
+    }
+
     /// One projection step: `None` at the end of the log.
     async fn step(&self) -> Result<Option<u64>> {
-        let base = Base::of(self.store.get_one(Key::Watermark(self.id)).await?.as_ref());
+        let base = self.base().await?;
         let page = self.store.scan(&log_after(base.position).limit(STEP)).await?;
         let Some(position) = page.records.last().map(|last| last.version) else {
             return Ok(None);
@@ -212,7 +237,7 @@ impl Projection {
 
     /// Episodes that lie beyond the watermark.
     pub(crate) async fn behind(&self) -> Result<u64> {
-        let base = Base::of(self.store.get_one(Key::Watermark(self.id)).await?.as_ref());
+        let base = self.base().await?;
         let (mut since, mut count) = (base.position, 0);
         loop {
             let changes = self.store.changes(since, 1_000).await?;
@@ -269,7 +294,13 @@ impl Projection {
                 .require_unchanged(Key::Episode(id), Some(version))
                 .delete(Key::Episode(id));
             if version <= base.position {
-                batch = self.without(batch, &logged.episode).await?;
+                batch = match self.without(batch, &logged.episode).await {
+                    // Evidence that another process took away after the watermark was read is not missing.
+                    Err(error) if error.kind() == ErrorKind::Corrupt && self.base().await? != base => {
+                        Err(Error::new(ErrorKind::Conflict, "patterns changed while they were read").with_source(error))
+                    }
+                    done => done,
+                }?;
             }
             batch = self.forget_other_learners(batch).await?;
             self.store.commit(&batch).await.map(|_| ())
@@ -283,8 +314,8 @@ impl Projection {
         let ids: Vec<PatternId> = observed.iter().map(|pattern| pattern.id).collect();
         for (observation, stored) in observed.iter().zip(self.stored_patterns(&ids).await?) {
             let mut pattern = stored.ok_or_else(|| {
-                // Either another process took it away meanwhile, which the next try sees, or a rebuild is needed.
-                Error::new(ErrorKind::Conflict, format!("pattern {} of episode {} is gone", observation.id, episode.id))
+                let what = format!("pattern {} of episode {} is gone; rebuild", observation.id, episode.id);
+                Error::new(ErrorKind::Corrupt, what)
             })?;
             pattern.subtract(observation)?;
             batch = if pattern.branches.is_empty() {
@@ -297,15 +328,20 @@ impl Projection {
     }
 
     /// Adds to a batch what removes the knowledge of learners with other settings: they would keep traces of a deleted
-    /// episode. They derive it again when they are next used.
+    /// episode. They derive it again when they are next used. Their watermarks go back to the start but stay, so that every
+    /// deletion changes them and tells their engines that what these have read of the log is no longer so.
     async fn forget_other_learners(&self, mut batch: Batch) -> Result<Batch> {
         for stored in self.store.scan_all(Scan::new(RecordKind::Watermark)).await? {
             let Record::Watermark(watermark) = stored.record else { continue };
             if watermark.learner == self.id {
                 continue;
             }
-            let key = Key::Watermark(watermark.learner);
-            batch = batch.require_unchanged(key.clone(), Some(stored.version)).delete(key);
+            batch = batch
+                .require_unchanged(Key::Watermark(watermark.learner), Some(stored.version))
+                .put(Record::Watermark(Watermark { position: Version(0), ..watermark }));
+            if watermark.position == Version(0) {
+                continue;
+            }
             let patterns = self.store.scan_all(Scan::new(RecordKind::Pattern)).await?;
             let theirs =
                 patterns.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == watermark.learner);
@@ -318,7 +354,7 @@ impl Projection {
     pub(crate) async fn rebuild(&self) -> Result<Rebuilt> {
         self.catch_up().await?;
         retry(|| async move {
-            let base = Base::of(self.store.get_one(Key::Watermark(self.id)).await?.as_ref());
+            let base = self.base().await?;
             let mut knowledge = Knowledge::default();
             let mut rebuilt = Rebuilt::default();
             let mut scan = log_after(Version(0));

@@ -120,7 +120,7 @@ impl Memory {
             });
             let counts: BTreeMap<&String, f64> = weighed.filter(|(_, weight)| *weight > 0.0).collect();
             if counts.is_empty() {
-                continue; // All of it has decayed to nothing.
+                continue; // All of it has faded away.
             }
             let (sum, kinds): (f64, f64) = (counts.values().sum(), counts.len() as f64);
             if distribution.is_empty() {
@@ -232,13 +232,17 @@ fn sharpened(mut distribution: Distribution, neighbours: &[Neighbour], here: &Po
             next.into_iter().for_each(|tool| *votes.entry(tool).or_default() += vote);
         }
     }
-    for (level, votes) in votes.iter().enumerate().filter(|(_, votes)| !votes.is_empty()) {
+    for (level, votes) in votes.iter().enumerate() {
+        let cast: f64 = votes.values().sum();
+        if cast <= 0.0 {
+            continue;
+        }
         let prior = match level {
             _ if distribution.is_empty() => 0.0,
             0 => PRIOR_ANYWHERE,
             _ => PRIOR,
         };
-        let sum = votes.values().sum::<f64>() + prior;
+        let sum = cast + prior;
         distribution.values_mut().for_each(|probability| *probability *= prior / sum);
         for (tool, weight) in votes {
             match distribution.get_mut(*tool) {
