@@ -23,6 +23,7 @@ mod trajectories;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -92,8 +93,8 @@ async fn run(arguments: Arguments) -> Result<(), AnyError> {
     let began = Instant::now();
     let report = replay(&memory, &learn, &test).await?;
     let seconds = began.elapsed().as_secs_f64();
-    report.print();
-    println!("\n{} runs learned, {} asked about, in {seconds:.1} s ({})", learn.len(), test.len(), memory.store());
+    let counts = format!("{} runs learned, {} asked about", learn.len(), test.len());
+    writeln!(std::io::stdout(), "{}\n{counts}, in {seconds:.1} s ({})", report.table(), memory.store())?;
     if let Some(file) = json_file {
         let mut json = report.json();
         json["seconds"] = json!(seconds);
@@ -302,11 +303,10 @@ impl Report {
         })
     }
 
-    fn print(&self) {
+    fn table(&self) -> String {
         let domains: Vec<&str> = MACRO_6.into_iter().chain(["ctf"]).collect();
-        print!("{:40}", "");
-        domains.iter().for_each(|domain| print!("{domain:>10}"));
-        println!("{:>10}", "macro-6");
+        let titles = domains.iter().chain(&["macro-6"]).map(|domain| format!("{domain:>10}"));
+        let mut table = format!("{:44}{}\n", "", titles.collect::<String>());
         for (title, ranks) in [
             ("T1  next tool, other tasks", &self.t1),
             ("    (most frequent tool)", &self.baseline),
@@ -316,24 +316,28 @@ impl Report {
             ("T2b next tool, online after learning", &self.t2b.all),
         ] {
             for name in ["hit1", "hit3", "mrr"] {
-                row(&format!("{title}: {name}"), ranks, name, &domains);
+                table += &row(&format!("{title}: {name}"), ranks, name, &domains);
             }
         }
         for (after, forecasts) in &self.t3 {
+            let title = match *after {
+                "online0" => "T3  success, from the start, online".to_owned(),
+                after => format!("T3  success, {after} steps known"),
+            };
             for name in ["auc", "brier"] {
-                row(&format!("T3  success, {after} steps known: {name}"), forecasts, name, &domains);
+                table += &row(&format!("{title}: {name}"), forecasts, name, &domains);
             }
         }
-        row("T4  similar runs: same task R@5", &self.t4, "same_task_r5", &domains);
-        row("T4  similar runs: same intent P@5", &self.t4, "intent_p5", &domains);
+        table += &row("T4  similar runs: same task R@5", &self.t4, "same_task_r5", &domains);
+        table + &row("T4  similar runs: same intent P@5", &self.t4, "intent_p5", &domains)
     }
 }
 
-fn row<S: Score>(title: &str, scores: &ByDomain<S>, name: &str, domains: &[&str]) {
-    let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
-    print!("{title:40}");
-    for domain in domains {
-        print!("{:>10}", show(scores.0.get(*domain).and_then(|score| figure(score, name))));
-    }
-    println!("{:>10}", show(scores.macro_6(name)));
+fn row<S: Score>(title: &str, scores: &ByDomain<S>, name: &str, domains: &[&str]) -> String {
+    let by_domain = domains.iter().map(|domain| scores.0.get(*domain).and_then(|score| figure(score, name)));
+    let shown = by_domain.chain([scores.macro_6(name)]).map(|value| match value {
+        Some(value) => format!("{value:10.3}"),
+        None => format!("{:>10}", "-"),
+    });
+    format!("{title:44}{}\n", shown.collect::<String>())
 }
