@@ -21,7 +21,7 @@
 mod scores;
 mod trajectories;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -304,7 +304,10 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let domains: Vec<&str> = MACRO_6.into_iter().chain(["ctf"]).collect();
+        let asked: BTreeSet<&str> = self.t3.values().flat_map(|scores| scores.0.keys().map(String::as_str)).collect();
+        let known = MACRO_6.into_iter().filter(|domain| asked.contains(domain));
+        let domains: Vec<&str> =
+            known.chain(asked.iter().copied().filter(|domain| !MACRO_6.contains(domain))).collect();
         let titles = domains.iter().chain(&["macro-6"]).map(|domain| format!("{domain:>10}"));
         let mut table = format!("{:44}{}\n", "", titles.collect::<String>());
         for (title, ranks) in [
