@@ -325,19 +325,8 @@ impl Memory {
     }
 
     async fn each_episode(&self, mut each: impl FnMut(&Episode)) -> Result<()> {
-        let mut scan = log_after(crate::Version(0)).scope(self.scope.clone());
-        loop {
-            let page = self.inner.store.scan(&scan).await?;
-            for stored in &page.records {
-                if let Record::Episode(logged) = &stored.record {
-                    each(&logged.episode);
-                }
-            }
-            match page.next {
-                Some(next) => scan.after = Some(next),
-                None => return Ok(()),
-            }
-        }
+        let log = log_after(crate::Version(0)).scope(self.scope.clone());
+        self.inner.projection.each_episode(log, |_, episode| each(episode)).await
     }
 
     /// The open episodes of this scope.

@@ -350,6 +350,18 @@ impl Projection {
         Ok(batch)
     }
 
+    /// Reads all pages of a scan of episodes.
+    pub(crate) async fn each_episode(&self, mut scan: Scan, mut each: impl FnMut(Version, &Episode)) -> Result<()> {
+        loop {
+            let page = self.store.scan(&scan).await?;
+            episodes(&page.records).for_each(|(version, logged)| each(version, &logged.episode));
+            match page.next {
+                Some(next) => scan.after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Derives all patterns again from the log and puts right what is stored, in one batch.
     pub(crate) async fn rebuild(&self) -> Result<Rebuilt> {
         self.catch_up().await?;
@@ -357,16 +369,13 @@ impl Projection {
             let base = self.base().await?;
             let mut knowledge = Knowledge::default();
             let mut rebuilt = Rebuilt::default();
-            let mut scan = log_after(Version(0));
-            loop {
-                let page = self.store.scan(&scan).await?;
-                for (_, logged) in episodes(&page.records).filter(|(version, _)| *version <= base.position) {
-                    knowledge.learn(&self.learner, &logged.episode);
+            self.each_episode(log_after(Version(0)), |version, episode| {
+                if version <= base.position {
+                    knowledge.learn(&self.learner, episode);
                     rebuilt.episodes += 1;
                 }
-                let Some(next) = page.next else { break };
-                scan.after = Some(next);
-            }
+            })
+            .await?;
             let stored = self.store.scan_all(Scan::new(RecordKind::Pattern)).await?;
             let own = stored.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == self.id);
             let mut stored: BTreeMap<PatternId, Pattern> = own.map(|pattern| (pattern.id, pattern)).collect();

@@ -14,10 +14,10 @@
 //!         return;
 //!     }
 //!     // The name is the path of the test inside its executable, as `cargo test` prints it.
-//!     process::run("another_process_reads_it_back", &[("STORE", "/tmp/x")]);
+//!     process::run("another_process_reads_it_back", &[("STORE", "one.db")]);
 //!     // ... open the store and see that everything is there
 //!
-//!     let mut child = process::spawn("another_process_reads_it_back", &[("STORE", "/tmp/y")]);
+//!     let mut child = process::spawn("another_process_reads_it_back", &[("STORE", "two.db")]);
 //!     // ... wait until the store has grown, then:
 //!     child.kill().and_then(|()| child.wait()).expect("a child that runs");
 //! }

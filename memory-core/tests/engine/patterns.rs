@@ -156,7 +156,7 @@ async fn every_deletion_is_seen_by_other_learners() {
 #[tokio::test(start_paused = true)]
 async fn errors_that_differ_in_numbers_paths_and_quotes_are_one() {
     let memory = fresh().await;
-    let errors = ["Error 12 in 'a.rs': /tmp/x not found", "error 7 in 'b b.rs': /var/y/z not found"];
+    let errors = ["Error 12 in 'a.rs': /a/x not found", "error 7 in 'b b.rs': /var/y/z not found"];
     for error in errors {
         let recording = worked("fix", &[]).steps([Step::new("test").error(error), Step::new("test").ok("")]);
         memory.record(recording).await.unwrap();
