@@ -4,6 +4,7 @@
 //! known is the fold of the episodes that are there. [`invariant_tests!`](crate::invariant_tests) makes a test of each.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
@@ -11,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{Fault, FaultyStore, ManualClock, Operation, samples};
+use super::{Fault, FaultyStore, Gate, ManualClock, Operation, samples};
 use crate::{
     Batch, Episode, Error, ErrorKind, Filter, Hit, Key, Learner, Memory, MemoryStore, MemoryStoreExt, Pattern,
     PatternId, Record, RecordKind, Recording, Scan, Search, Status,
@@ -318,7 +319,7 @@ pub fn each_episode_counts_exactly_once<S: MemoryStore, G>(cases: u32, factory: 
         let store = Arc::new(FaultyStore::new(store));
         let (one, other) = (open(Arc::clone(&store)).await, open(Arc::clone(&store)).await);
         let ambiguous = || Fault::After(Error::new(ErrorKind::Unavailable, "the answer was lost"));
-        for (episode, cut) in case.episodes.iter().zip(&case.cuts) {
+        for (place, (episode, cut)) in case.episodes.iter().zip(&case.cuts).enumerate() {
             store.script_next(Operation::Commit, ambiguous());
             let mut tries = 0;
             while one.record(recording(episode)).await.is_err() {
@@ -327,20 +328,43 @@ pub fn each_episode_counts_exactly_once<S: MemoryStore, G>(cases: u32, factory: 
             }
             record(&other, episode).await;
             if *cut {
+                raced(&store, &one, &other, case.episodes.get(place + 1)).await;
+            } else {
                 store.script_next(Operation::Commit, ambiguous());
-                let (a, b) = tokio::join!(one.project(), other.project());
-                drop((a, b));
+                let _ = one.project().await;
             }
         }
         let mut changed = recording(&case.episodes[0]);
         changed.outcome.summary.push('!');
         assert_eq!(one.record(changed).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
-        let (a, b) = tokio::join!(one.project(), other.project());
-        drop((a, b));
+        raced(&store, &one, &other, None).await;
         while one.project().await.is_err() {}
         assert_eq!(stored_patterns(&*store).await, fold(&case.episodes));
         assert_eq!(one.health().await.unwrap().store.episodes, case.episodes.len() as u64);
     });
+}
+
+/// Holds a projection step back just before it is written, until the other engine has projected the same episodes and one
+/// more.
+async fn raced<S: MemoryStore>(store: &FaultyStore<S>, one: &Memory, other: &Memory, more: Option<&Episode>) {
+    let gate = Gate::new();
+    store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
+    let mut late = pin!(one.project());
+    tokio::select! {
+        // There was nothing left to project: the next commit finds the gate open.
+        done = &mut late => {
+            gate.open();
+            done.unwrap();
+        }
+        () = gate.reached() => {
+            if let Some(episode) = more {
+                record(other, episode).await;
+            }
+            other.project().await.unwrap();
+            gate.open();
+            late.await.unwrap();
+        }
+    }
 }
 
 /// Every pattern can name the episodes behind it, and their observations add up to it.
