@@ -17,7 +17,9 @@
 //! | T2b | the learn file and the test file's earlier runs | the same |
 //! | T3 | the learn file (`online0`: the test file's earlier runs) | chance of success after 0, 2, 4 and all steps |
 //! | T4 | the test file's earlier runs | similar runs: the same task, the same intent |
+//! | T5 | the learn file | which habits help or harm; tested again on the test file |
 
+mod habits;
 mod scores;
 mod trajectories;
 
@@ -30,6 +32,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use clap::Parser;
+use habits::Claims;
 use indicatif::{ProgressBar, ProgressStyle};
 use memory_core::{EpisodeId, InMemoryStore, Memory, OpenEpisode, Scope};
 use memory_storage_turso::TursoStore;
@@ -127,6 +130,7 @@ struct Report {
     t2b: Parts,
     t3: BTreeMap<&'static str, ByDomain<Forecasts>>,
     t4: ByDomain<Retrieval>,
+    t5: BTreeMap<String, Claims>,
 }
 
 /// Next-tool scores over all runs, and apart for tasks that were met before or not.
@@ -150,6 +154,9 @@ async fn replay(memory: &Memory, learn: &[Trajectory], test: &[Trajectory]) -> R
         episode.complete(run.outcome()).await?;
         bar.inc(1);
     }
+
+    bar.set_message("T5: claiming");
+    report.t5 = habits::retest(&memory.heuristics().await?, test);
 
     bar.set_message("T1, T3: asking");
     report.baseline = most_frequent_tool(learn, test);
@@ -299,6 +306,7 @@ impl Report {
             "t2b": parts(&self.t2b),
             "t3": t3,
             "t4": self.t4.json(),
+            "t5": habits::json(&self.t5),
             "baseline_t1": self.baseline.json(),
         })
     }
@@ -332,7 +340,8 @@ impl Report {
             }
         }
         table += &row("T4  similar runs: same task R@5", &self.t4, "same_task_r5", &domains);
-        table + &row("T4  similar runs: same intent P@5", &self.t4, "intent_p5", &domains)
+        table += &row("T4  similar runs: same intent P@5", &self.t4, "intent_p5", &domains);
+        table + "\n" + &habits::table(&self.t5)
     }
 }
 

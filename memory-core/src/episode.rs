@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Error, Result, Scope, Vector};
+use crate::{Error, Receipt, Result, Scope, Source, Vector};
 
 /// The identity of an episode. Given by the engine (UUID version 7, so that ids sort by time) or by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -296,10 +296,14 @@ pub struct Episode {
     pub started_at: DateTime<Utc>,
     /// When it ended. Evidence counts in the time bucket of this moment.
     pub completed_at: DateTime<Utc>,
+    /// Who told it.
+    pub source: Source,
+    /// What the memory showed or withheld while it went on; `None` if it was not asked.
+    pub receipt: Option<Receipt>,
 }
 
 impl Episode {
-    /// Puts an episode together. Stores call this when they read one back; agents use
+    /// Puts an episode together, of the default source and without a receipt. Stores call this when they read one back; agents use
     /// [`Memory::start`](crate::Memory::start) or [`Memory::record`](crate::Memory::record).
     pub fn new(
         id: EpisodeId,
@@ -310,7 +314,8 @@ impl Episode {
         started_at: DateTime<Utc>,
         completed_at: DateTime<Utc>,
     ) -> Self {
-        Self { id, scope, task, steps, outcome, started_at, completed_at }
+        let (source, receipt) = (Source::default(), None);
+        Self { id, scope, task, steps, outcome, started_at, completed_at, source, receipt }
     }
 
     /// The most bytes an episode may have when it is encoded.
@@ -382,6 +387,10 @@ pub struct OpenedEpisode {
     pub task: Task,
     /// When it began.
     pub started_at: DateTime<Utc>,
+    /// Who tells it.
+    pub source: Source,
+    /// What the memory showed or withheld so far.
+    pub receipt: Option<Receipt>,
 }
 
 /// A step of an open episode, as the store holds it.
@@ -419,18 +428,55 @@ pub struct Recording {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended; `None` means now.
     pub completed_at: Option<DateTime<Utc>>,
+    /// Who tells it; `None` means the source of the [`Memory`](crate::Memory) it is given to.
+    pub source: Option<Source>,
+    /// What a memory showed or withheld while it went on.
+    pub receipt: Option<Receipt>,
+}
+
+/// To tell another memory.
+impl From<&Episode> for Recording {
+    fn from(episode: &Episode) -> Self {
+        let Episode { id, scope: _, task, steps, outcome, started_at, completed_at, source, receipt } = episode.clone();
+        Self {
+            id: Some(id),
+            task,
+            steps,
+            outcome,
+            started_at: Some(started_at),
+            completed_at: Some(completed_at),
+            source: Some(source),
+            receipt,
+        }
+    }
 }
 
 impl Recording {
     /// An episode without steps that ended now.
     pub fn new(task: Task, outcome: Outcome) -> Self {
-        Self { id: None, task, steps: Vec::new(), outcome, started_at: None, completed_at: None }
+        Self {
+            id: None,
+            task,
+            steps: Vec::new(),
+            outcome,
+            started_at: None,
+            completed_at: None,
+            source: None,
+            receipt: None,
+        }
     }
 
     /// Sets the identity.
     #[must_use]
     pub fn id(mut self, id: EpisodeId) -> Self {
         self.id = Some(id);
+        self
+    }
+
+    /// Sets who tells it.
+    #[must_use]
+    pub fn source(mut self, source: Source) -> Self {
+        self.source = Some(source);
         self
     }
 

@@ -152,7 +152,7 @@ impl MemoryStore for InMemoryStore {
             version: Version(state.version),
             episodes: count(RecordKind::Episode),
             open_episodes: count(RecordKind::Open),
-            patterns: count(RecordKind::Pattern),
+            patterns: count(RecordKind::Pattern) + count(RecordKind::Habit),
         })
     }
 

@@ -6,9 +6,11 @@ use std::collections::btree_map::Entry;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use crate::habit::{Window, contexts as task_contexts, task_signature};
 use crate::text::error_signature;
 use crate::{
-    Counts, Episode, Error, Evidence, LearnerId, Move, Pattern, PatternId, PatternKind, Result, Scope, Step, Support,
+    Counts, Episode, Error, Evidence, HeuristicId, Key, LearnerId, Move, Pattern, PatternId, PatternKind, Result,
+    Scope, Step, Support, Trust,
 };
 
 /// Names every learner; random, fixed for ever.
@@ -110,6 +112,9 @@ impl Learner {
         observer.recoveries();
         observer.failures();
         observer.progress();
+        observer.context();
+        observer.habits();
+        observer.exposure();
         observer.found.into_values().collect()
     }
 }
@@ -122,13 +127,20 @@ struct Observer<'a> {
 }
 
 impl Observer<'_> {
+    fn pattern(&self, kind: PatternKind, signature: Vec<String>) -> Pattern {
+        let Episode { scope, task, source, .. } = self.episode;
+        // What was shown is judged over all domains together.
+        let domain = task.domain.clone().filter(|_| kind != PatternKind::Exposure);
+        Pattern::new(self.id, scope.clone(), source.trust, kind, domain, signature)
+    }
+
     /// Counts trials of a pattern's branch; the episode itself counts once.
     fn see(&mut self, kind: PatternKind, signature: Vec<String>, branch: &str, success: bool) {
-        let Episode { scope, task, completed_at, .. } = self.episode;
-        let pattern = Pattern::new(self.id, scope.clone(), kind, task.domain.clone(), signature);
+        let completed_at = self.episode.completed_at;
+        let pattern = self.pattern(kind, signature);
         let pattern = self.found.entry(pattern.id).or_insert(pattern);
         let counts = Counts { episodes: 0, trials: 1, successes: u64::from(success) };
-        let bucket = self.learner.bucket_of(*completed_at);
+        let bucket = self.learner.bucket_of(completed_at);
         match pattern.branches.entry(branch.to_owned()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Evidence::in_bucket(bucket, Counts { episodes: 1, ..counts }));
@@ -139,8 +151,7 @@ impl Observer<'_> {
 
     /// Counts a pattern that an episode either contains or does not.
     fn see_once(&mut self, kind: PatternKind, signature: Vec<String>, success: bool) {
-        let Episode { scope, task, .. } = self.episode;
-        let id = Pattern::new(self.id, scope.clone(), kind, task.domain.clone(), signature.clone()).id;
+        let id = self.pattern(kind, signature.clone()).id;
         if !self.found.contains_key(&id) {
             self.see(kind, signature, "", success);
         }
@@ -192,6 +203,66 @@ impl Observer<'_> {
     }
 }
 
+impl Observer<'_> {
+    /// How episodes fare in this context: language, tags.
+    fn context(&mut self) {
+        for context in task_contexts(&self.episode.task) {
+            self.see_once(PatternKind::Context, vec![context], self.episode.succeeded());
+        }
+    }
+
+    fn habits(&mut self) {
+        let (signature, steps) = (task_signature(&self.episode.task), &self.episode.steps);
+        for branch in Window::ALL.into_iter().flat_map(|window| window.branches(steps)) {
+            self.see(PatternKind::Habit, signature.clone(), &branch, self.episode.succeeded());
+        }
+    }
+
+    fn exposure(&mut self) {
+        let succeeded = self.episode.succeeded();
+        let Some(receipt) = &self.episode.receipt else { return };
+        let arm = |withheld| if withheld { WITHHELD } else { SHOWN };
+        self.see(PatternKind::Exposure, of_memory(), arm(receipt.withheld), succeeded);
+        for (advice, shown) in &receipt.advice {
+            self.see(PatternKind::Exposure, of_advice(*advice), arm(!shown), succeeded);
+        }
+        for (advice, feedback) in &receipt.feedback {
+            self.see(PatternKind::Exposure, of_advice(*advice), feedback.as_str(), succeeded);
+        }
+    }
+}
+
+/// The branches of what was shown, and of what was withheld.
+pub(crate) const SHOWN: &str = "shown";
+pub(crate) const WITHHELD: &str = "withheld";
+
+/// The signature of the evidence of all that is recalled.
+fn of_memory() -> Vec<String> {
+    vec!["memory".to_owned()]
+}
+
+/// The signature of the evidence of a heuristic.
+fn of_advice(advice: HeuristicId) -> Vec<String> {
+    vec!["advice".to_owned(), advice.to_string()]
+}
+
+/// The pattern of what came of showing a heuristic, or anything at all.
+pub(crate) fn exposure_of(learner: LearnerId, scope: &Scope, advice: Option<HeuristicId>) -> Pattern {
+    let signature = advice.map_or_else(of_memory, of_advice);
+    trusted(learner, scope, PatternKind::Exposure, None, signature)
+}
+
+/// A pattern of trusted evidence: what answers rest on.
+fn trusted(
+    learner: LearnerId,
+    scope: &Scope,
+    kind: PatternKind,
+    domain: Option<&str>,
+    signature: Vec<String>,
+) -> Pattern {
+    Pattern::new(learner, scope.clone(), Trust::Trusted, kind, domain.map(str::to_owned), signature)
+}
+
 /// The signature of how far an episode has come.
 fn progress(steps: &[Step]) -> Vec<String> {
     const MOST: usize = 4;
@@ -202,7 +273,7 @@ fn progress(steps: &[Step]) -> Vec<String> {
     vec![format!("{} steps", steps.len().min(MOST)), ended.to_owned()]
 }
 
-fn signature(step: &Step) -> String {
+pub(crate) fn signature(step: &Step) -> String {
     if step.ok { Move::Ok(&step.tool) } else { Move::Error(&step.tool) }.signature()
 }
 
@@ -229,19 +300,18 @@ pub(crate) fn transitions_after(
     domain: Option<&str>,
     steps: &[Step],
 ) -> Vec<Pattern> {
-    let pattern =
-        |signature| Pattern::new(learner, scope.clone(), PatternKind::Transition, domain.map(str::to_owned), signature);
+    let pattern = |signature| trusted(learner, scope, PatternKind::Transition, domain, signature);
     contexts(steps).into_iter().map(pattern).collect()
 }
 
 /// The pattern of how episodes fare after these steps.
 pub(crate) fn context_after(learner: LearnerId, scope: &Scope, domain: Option<&str>, steps: &[Step]) -> Pattern {
-    Pattern::new(learner, scope.clone(), PatternKind::Context, domain.map(str::to_owned), progress(steps))
+    trusted(learner, scope, PatternKind::Context, domain, progress(steps))
 }
 
 /// The recovery pattern that speaks about this failed step.
 pub(crate) fn recovery_of(learner: LearnerId, scope: &Scope, domain: Option<&str>, step: &Step) -> Pattern {
-    Pattern::new(learner, scope.clone(), PatternKind::ErrorRecovery, domain.map(str::to_owned), error_of(step))
+    trusted(learner, scope, PatternKind::ErrorRecovery, domain, error_of(step))
 }
 
 /// Patterns by id, folded from episodes: what is learned from a log, or from a stretch of it.
@@ -270,8 +340,8 @@ impl Knowledge {
         self.patterns.get(&id)
     }
 
-    pub(crate) fn ids(&self) -> Vec<PatternId> {
-        self.patterns.keys().copied().collect()
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.patterns.values().map(Pattern::key).collect()
     }
 
     pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {

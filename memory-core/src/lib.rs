@@ -1,17 +1,24 @@
 #![doc = include_str!("../README.md")]
 
 mod clock;
+mod derive;
 mod embed;
 mod engine;
 mod episode;
 mod error;
+mod habit;
 mod hash_embedder;
+mod heuristic;
 mod in_memory;
 mod learn;
 mod limits;
 mod pattern;
+mod playbook;
 pub mod ranking;
+mod receipt;
 mod scope;
+mod source;
+pub mod statistics;
 mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -22,12 +29,17 @@ pub use embed::*;
 pub use engine::*;
 pub use episode::*;
 pub use error::*;
+pub use habit::{Habit, Window};
 pub use hash_embedder::*;
+pub use heuristic::*;
 pub use in_memory::*;
 pub use learn::Learner;
 pub use limits::*;
 pub use pattern::*;
+pub use playbook::*;
+pub use receipt::*;
 pub use scope::*;
+pub use source::*;
 pub use store::*;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How large things may be.
 
-use crate::{Episode, Error, Outcome, Recording, Result, Search, Step, Task};
+use crate::{Episode, Error, Outcome, Recording, Result, Search, Source, Step, Task};
 
 /// Bounds on what the engine accepts. Beyond a bound there is a typed error; nothing is cut off or left out.
 ///
@@ -14,7 +14,7 @@ use crate::{Episode, Error, Outcome, Recording, Result, Search, Step, Task};
 /// | artifact | 1,000,000 bytes |
 /// | encoded episode | 10,000,000 bytes; see [`Episode::encoded_len`] |
 /// | tags | 32, of 1 to 64 bytes each |
-/// | names of tools, domains, languages, artifacts and environment facts | 1 to 128 bytes |
+/// | names of tools, domains, languages, artifacts, sources and environment facts | 1 to 128 bytes |
 /// | environment facts | 32, with values up to 10,000 bytes |
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +167,9 @@ impl Limits {
             self.step(index, step)?;
         }
         self.outcome(&recording.outcome)?;
+        if let Some(source) = &recording.source {
+            self.source(source)?;
+        }
         if let (Some(started), Some(completed)) = (recording.started_at, recording.completed_at)
             && started > completed
         {
@@ -177,6 +180,10 @@ impl Limits {
 
     pub(crate) fn query(&self, query: &str) -> Result<()> {
         text("query", query, self.task_bytes)
+    }
+
+    pub(crate) fn source(&self, source: &Source) -> Result<()> {
+        self.name("source.name", &source.name)
     }
 
     fn name(&self, field: &str, name: &str) -> Result<()> {

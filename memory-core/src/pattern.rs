@@ -6,7 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Error, ErrorKind, Result, Scope};
+use crate::statistics::Rate;
+use crate::{Error, ErrorKind, Key, Result, Scope, Trust};
 
 /// The identity of a pattern: a UUID version 5 of learner, scope, kind, domain and signature. The same regularity seen
 /// by two episodes, two processes or two agents is the same record.
@@ -75,12 +76,27 @@ pub enum PatternKind {
     /// went well; one branch, the empty one. A trial is an episode that got there and went on; it succeeds if the episode
     /// did. With no steps done it holds the base rate.
     Context,
+    /// How episodes of one task fared, by what they did: what [heuristics](crate::Heuristic) are derived from. Signature: the
+    /// terms of the task, then each part of its context; branches: what all of its episodes have, or [habits](crate::Habit).
+    /// A trial is an episode; it succeeds if the episode did.
+    Habit,
+    /// What showing something led to. Signature: `memory` for all that was recalled, or `advice` and a heuristic's id;
+    /// branches: `shown`, `withheld`, and what agents said, `used`, `ignored`, `harmful`. A trial is an episode; it succeeds
+    /// if the episode did.
+    Exposure,
 }
 
 impl PatternKind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Transition, Self::ToolSequence, Self::ErrorRecovery, Self::FailureMode, Self::Context];
+    pub const ALL: [Self; 7] = [
+        Self::Transition,
+        Self::ToolSequence,
+        Self::ErrorRecovery,
+        Self::FailureMode,
+        Self::Context,
+        Self::Habit,
+        Self::Exposure,
+    ];
 
     /// The kind as one lower-case word.
     pub const fn as_str(self) -> &'static str {
@@ -90,6 +106,8 @@ impl PatternKind {
             Self::ErrorRecovery => "error_recovery",
             Self::FailureMode => "failure_mode",
             Self::Context => "context",
+            Self::Habit => "habit",
+            Self::Exposure => "exposure",
         }
     }
 }
@@ -237,14 +255,7 @@ impl Support {
     /// The interval, within [0, 1], that the rate of success lies in with 90 % confidence: the Wilson score interval
     /// (E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927), z = 1.645.
     pub fn interval(&self) -> (f64, f64) {
-        const Z: f64 = 1.645;
-        if self.trials <= 0.0 {
-            return (0.0, 1.0);
-        }
-        let (n, p) = (self.trials, self.successes / self.trials);
-        let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-        let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-        ((centre - half).max(0.0), (centre + half).min(1.0))
+        Rate::from(*self).interval(1.645)
     }
 
     /// The status that this much evidence gives: a function of the evidence alone, never of how it came together.
@@ -290,12 +301,14 @@ impl fmt::Display for Status {
 /// A regularity, with the evidence of each of its branches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pattern {
-    /// Its identity, from the five fields below.
+    /// Its identity, from the six fields below.
     pub id: PatternId,
     /// Who learned it.
     pub learner: LearnerId,
     /// Whose it is.
     pub scope: Scope,
+    /// How far the episodes behind it are trusted, all of them alike: trusted and untrusted evidence does not mix.
+    pub trust: Trust,
     /// What kind of regularity it is.
     pub kind: PatternKind,
     /// The domain it was seen in.
@@ -311,13 +324,14 @@ impl Pattern {
     pub fn new(
         learner: LearnerId,
         scope: Scope,
+        trust: Trust,
         kind: PatternKind,
         domain: Option<String>,
         signature: Vec<String>,
     ) -> Self {
         let mut name = Vec::with_capacity(128);
         // Every field ends in a byte that UTF-8 does not contain, so that no two signatures have one name.
-        for field in [scope.as_str(), kind.as_str(), domain.as_deref().unwrap_or("\0")] {
+        for field in [scope.as_str(), trust.as_str(), kind.as_str(), domain.as_deref().unwrap_or("\0")] {
             name.extend_from_slice(field.as_bytes());
             name.push(0xFF);
         }
@@ -326,7 +340,19 @@ impl Pattern {
             name.push(0xFF);
         }
         let id = PatternId(Uuid::new_v5(&learner.0, &name));
-        Self { id, learner, scope, kind, domain, signature, branches: BTreeMap::new() }
+        Self { id, learner, scope, trust, kind, domain, signature, branches: BTreeMap::new() }
+    }
+
+    /// The same pattern, without evidence, for evidence of other trust.
+    #[must_use]
+    pub fn with_trust(&self, trust: Trust) -> Self {
+        let (scope, domain, signature) = (self.scope.clone(), self.domain.clone(), self.signature.clone());
+        Self::new(self.learner, scope, trust, self.kind, domain, signature)
+    }
+
+    /// The name of its record.
+    pub fn key(&self) -> Key {
+        if self.kind == PatternKind::Habit { Key::Habit(self.id) } else { Key::Pattern(self.id) }
     }
 
     /// The signature as people read it: its parts in order, with the start of the episode told once.
@@ -467,7 +493,15 @@ mod tests {
         let learner = LearnerId::new(Uuid::nil());
         let make = |domain: Option<&str>, signature: &[&str]| {
             let signature = signature.iter().map(|part| (*part).to_owned()).collect();
-            Pattern::new(learner, Scope::default(), PatternKind::Transition, domain.map(Into::into), signature).id
+            Pattern::new(
+                learner,
+                Scope::default(),
+                Trust::Trusted,
+                PatternKind::Transition,
+                domain.map(Into::into),
+                signature,
+            )
+            .id
         };
         assert_eq!(make(Some("a"), &["+x"]), make(Some("a"), &["+x"]));
         let all =

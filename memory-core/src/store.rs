@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeId, Error, LearnerId, LoggedEpisode, OpenedEpisode, OpenedStep, Pattern, PatternId, Result, Scope, Vector,
-    VectorSpace, Verdict,
+    EpisodeId, Error, LearnerId, LoggedEpisode, OpenedEpisode, OpenedStep, Pattern, PatternId, Result, Scope, Trust,
+    Vector, VectorSpace, Verdict,
 };
 
 /// The place of a change in the history of a store: 1 for the first, rising with every change, across all processes.
@@ -30,8 +30,10 @@ pub enum Key {
     Open(EpisodeId),
     /// A step of an open episode.
     Step(EpisodeId, u32),
-    /// A pattern.
+    /// A pattern, of any kind but the next.
     Pattern(PatternId),
+    /// A pattern of the kind [habit](crate::PatternKind::Habit): these are scanned apart.
+    Habit(PatternId),
 }
 
 /// The kind of a record.
@@ -50,6 +52,8 @@ pub enum RecordKind {
     Step,
     /// See [`Key::Pattern`].
     Pattern,
+    /// See [`Key::Habit`].
+    Habit,
 }
 
 impl RecordKind {
@@ -62,6 +66,7 @@ impl RecordKind {
             Self::Open => "open",
             Self::Step => "step",
             Self::Pattern => "pattern",
+            Self::Habit => "habit",
         }
     }
 
@@ -82,6 +87,7 @@ impl Key {
             Self::Open(_) => RecordKind::Open,
             Self::Step(..) => RecordKind::Step,
             Self::Pattern(_) => RecordKind::Pattern,
+            Self::Habit(_) => RecordKind::Habit,
         }
     }
 }
@@ -109,7 +115,7 @@ pub enum Record {
     Open(OpenedEpisode),
     /// A step of an open episode.
     Step(OpenedStep),
-    /// A pattern.
+    /// A pattern of any kind.
     Pattern(Pattern),
 }
 
@@ -122,7 +128,7 @@ impl Record {
             Self::Episode(logged) => Key::Episode(logged.episode.id),
             Self::Open(open) => Key::Open(open.id),
             Self::Step(step) => Key::Step(step.episode, step.index),
-            Self::Pattern(pattern) => Key::Pattern(pattern.id),
+            Self::Pattern(pattern) => pattern.key(),
         }
     }
 
@@ -306,6 +312,8 @@ pub struct Filter {
     pub completed_from: Option<DateTime<Utc>>,
     /// Completed before this moment.
     pub completed_before: Option<DateTime<Utc>>,
+    /// The source is trusted at least so far.
+    pub trust: Option<Trust>,
 }
 
 impl Filter {
@@ -344,6 +352,13 @@ impl Filter {
         self
     }
 
+    /// Sets how far the source must be trusted at least.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
     /// Whether a completed episode matches.
     pub fn matches(&self, episode: &crate::Episode) -> bool {
         let same = |want: &Option<String>, have: &Option<String>| want.is_none() || want == have;
@@ -353,6 +368,7 @@ impl Filter {
             && self.verdict.is_none_or(|verdict| verdict == episode.outcome.verdict)
             && self.completed_from.is_none_or(|from| episode.completed_at >= from)
             && self.completed_before.is_none_or(|before| episode.completed_at < before)
+            && self.trust.is_none_or(|trust| episode.source.trust >= trust)
     }
 }
 
@@ -588,7 +604,7 @@ pub struct StoreHealth {
     pub episodes: u64,
     /// Open episodes, of all scopes.
     pub open_episodes: u64,
-    /// Patterns, of all scopes and learners.
+    /// Patterns of all scopes, learners and kinds.
     pub patterns: u64,
 }
 

@@ -14,6 +14,7 @@ CREATE TABLE episodes (
     language TEXT,
     tags TEXT NOT NULL, -- JSON array
     verdict TEXT NOT NULL,
+    trusted INTEGER NOT NULL, -- how far the source is trusted: 0 or 1
     reward REAL,
     steps INTEGER NOT NULL, -- how many
     words INTEGER NOT NULL, -- terms of the task, repeated ones counted each time
@@ -26,7 +27,7 @@ CREATE TABLE episodes (
 
 -- All that search and filters need to know of an episode.
 CREATE INDEX episodes_search ON episodes (
-    scope, version, words, domain, language, verdict, tags, completed_at, completed_nanos, id
+    scope, version, words, domain, language, verdict, tags, completed_at, completed_nanos, trusted, id
 );
 
 -- The vectors of the task texts: little-endian 32-bit floats.
@@ -48,7 +49,7 @@ CREATE TABLE scopes (
     words INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Everything else: vector space, watermarks, open episodes, their steps, patterns.
+-- Everything else: vector space, watermarks, open episodes, their steps, patterns (those of habits are of a kind of their own).
 CREATE TABLE records (
     kind TEXT NOT NULL,
     key BLOB NOT NULL, -- the UUID; of a step also its index, big-endian

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use libsql::Value;
 use memory_core::{
-    Episode, EpisodeId, Error, Key, LearnerId, LoggedEpisode, PatternId, Record, RecordKind, Result, Vector, Version,
+    Episode, EpisodeId, Error, Key, LearnerId, LoggedEpisode, PatternId, Record, RecordKind, Result, Trust, Vector,
+    Version,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -24,7 +25,7 @@ pub(crate) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::Watermark(id) => id.as_uuid().as_bytes().to_vec(),
         Key::Episode(id) | Key::Open(id) => id.as_uuid().as_bytes().to_vec(),
         Key::Step(id, index) => [id.as_uuid().as_bytes().as_slice(), &index.to_be_bytes()].concat(),
-        Key::Pattern(id) => id.as_uuid().as_bytes().to_vec(),
+        Key::Pattern(id) | Key::Habit(id) => id.as_uuid().as_bytes().to_vec(),
     }
 }
 
@@ -41,13 +42,14 @@ pub(crate) fn key(kind: RecordKind, bytes: &[u8]) -> Option<Key> {
             Some(Key::Step(EpisodeId::new(Uuid::from_slice(id).ok()?), u32::from_be_bytes(*index)))
         }
         RecordKind::Pattern => uuid().map(|uuid| Key::Pattern(PatternId::new(uuid))),
+        RecordKind::Habit => uuid().map(|uuid| Key::Habit(PatternId::new(uuid))),
     }
 }
 
 /// The kind of this name.
 pub(crate) fn record_kind(name: &[u8]) -> Option<RecordKind> {
-    use RecordKind::{Episode, Open, Pattern, Space, Step, Watermark};
-    [Space, Watermark, Episode, Open, Step, Pattern].into_iter().find(|kind| kind.as_str().as_bytes() == name)
+    use RecordKind::{Episode, Habit, Open, Pattern, Space, Step, Watermark};
+    [Space, Watermark, Episode, Open, Step, Pattern, Habit].into_iter().find(|kind| kind.as_str().as_bytes() == name)
 }
 
 /// The JSON text of a record.
@@ -67,7 +69,7 @@ pub(crate) fn decode(key: &Key, body: &[u8]) -> Result<Record> {
         RecordKind::Watermark => serde_json::from_slice(body).map(Record::Watermark),
         RecordKind::Open => serde_json::from_slice(body).map(Record::Open),
         RecordKind::Step => serde_json::from_slice(body).map(Record::Step),
-        RecordKind::Pattern => serde_json::from_slice(body).map(Record::Pattern),
+        RecordKind::Pattern | RecordKind::Habit => serde_json::from_slice(body).map(Record::Pattern),
         RecordKind::Episode => return decode_episode(key, body, None),
     };
     checked(key, record)
@@ -136,6 +138,11 @@ pub(crate) fn moment_at(row: &Row<'_>, micros: i32) -> Result<DateTime<Utc>> {
 /// A column that holds a version.
 pub(crate) fn version(row: &Row<'_>, index: i32) -> Result<Version> {
     row.count(index).map(Version)
+}
+
+/// How far a source is trusted, as a number that rises with trust.
+pub(crate) fn trust(trust: Trust) -> Value {
+    Value::Integer(i64::from(trust >= Trust::Trusted))
 }
 
 /// A count or a version as SQLite holds it. Nothing counts up to the numbers that it cannot hold.

@@ -7,11 +7,11 @@ use memory_core::{
 };
 
 use crate::codec::{
-    body, decode, decode_episode, episode_id, integer, key, key_bytes, moment, record_kind, vector, version,
+    body, decode, decode_episode, episode_id, integer, key, key_bytes, moment, record_kind, trust, vector, version,
 };
 use crate::session::{BEGIN_READ, Row, Session, Sql};
 
-/// What must hold for an episode `e`, in SQL; [`filter_values`] gives `?1` to `?9`. All of it stands in the index
+/// What must hold for an episode `e`, in SQL; [`filter_values`] gives `?1` to `?10`. All of it stands in the index
 /// `episodes_search`.
 macro_rules! filtered {
     () => {
@@ -19,7 +19,8 @@ macro_rules! filtered {
          AND (?5 IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(?5) AS wanted WHERE wanted.value NOT IN \
              (SELECT value FROM json_each(e.tags)))) \
          AND (?6 IS NULL OR (e.completed_at, e.completed_nanos) >= (?6, ?7)) \
-         AND (?8 IS NULL OR (e.completed_at, e.completed_nanos) < (?8, ?9))"
+         AND (?8 IS NULL OR (e.completed_at, e.completed_nanos) < (?8, ?9)) \
+         AND (?10 IS NULL OR e.trusted >= ?10)"
     };
 }
 pub(crate) use filtered;
@@ -53,9 +54,9 @@ macro_rules! scan_episodes {
                 $index,
                 " LEFT JOIN vectors ON episode = e.version WHERE ",
                 $scope,
-                " AND e.version > ?10 AND ",
+                " AND e.version > ?11 AND ",
                 filtered!(),
-                " ORDER BY e.version LIMIT ?11"
+                " ORDER BY e.version LIMIT ?12"
             ),
         )
     };
@@ -96,7 +97,7 @@ const HEALTH: Sql = Sql(
     "SELECT (SELECT version FROM counter) AS version,
             (SELECT coalesce(sum(episodes), 0) FROM scopes) AS episodes,
             (SELECT count(*) FROM records WHERE kind = 'open' AND scope IS NOT NULL) AS open,
-            (SELECT count(*) FROM records WHERE kind = 'pattern' AND scope IS NOT NULL) AS pattern",
+            (SELECT count(*) FROM records WHERE kind IN ('pattern', 'habit') AND scope IS NOT NULL) AS pattern",
 );
 
 /// A page ends early when its bodies have this many bytes together.
@@ -117,6 +118,7 @@ pub(crate) fn filter_values(scope: Option<&Scope>, filter: &Filter) -> Vec<Value
         from_nanos.into(),
         before.into(),
         before_nanos.into(),
+        filter.trust.map_or(Value::Null, trust),
     ]
 }
 

@@ -9,7 +9,7 @@ use memory_core::{
     VectorSpace, Version, check_vector,
 };
 
-use crate::codec::{encode, encode_vector, indexed_term, integer, key_bytes, moment, version};
+use crate::codec::{encode, encode_vector, indexed_term, integer, key_bytes, moment, trust, version};
 use crate::read::space;
 use crate::session::{BEGIN_WRITE, Session, Sql};
 
@@ -25,9 +25,9 @@ const PUT_RECORD: Sql = Sql(
 const DELETE_RECORD: Sql = Sql("records", "DELETE FROM records WHERE kind = ?1 AND key = ?2");
 const PUT_EPISODE: Sql = Sql(
     "episodes",
-    "INSERT INTO episodes (version, id, scope, domain, language, tags, verdict, reward, steps, words, started_at,
+    "INSERT INTO episodes (version, id, scope, domain, language, tags, verdict, trusted, reward, steps, words, started_at,
                            completed_at, completed_nanos, body)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
 );
 const PUT_VECTOR: Sql = Sql("vectors", "INSERT INTO vectors (episode, vector) VALUES (?1, ?2)");
 const PUT_WORDS: Sql = Sql("episode_words", "INSERT INTO episode_words (rowid, task) VALUES (?1, ?2)");
@@ -131,6 +131,7 @@ impl EncodedEpisode {
             episode.task.language.clone().into(),
             self.tags.into(),
             episode.outcome.verdict.as_str().into(),
+            trust(episode.source.trust),
             episode.outcome.reward.into(),
             integer(episode.steps.len() as u64),
             integer(self.words),

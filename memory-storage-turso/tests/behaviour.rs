@@ -17,7 +17,7 @@ fn learner(number: u128) -> LearnerId {
 
 fn pattern(scope: &Scope, signature: &str) -> Record {
     let signature = vec![signature.to_owned()];
-    Record::Pattern(Pattern::new(learner(1), scope.clone(), PatternKind::Transition, None, signature))
+    Record::Pattern(Pattern::new(learner(1), scope.clone(), Trust::Trusted, PatternKind::Transition, None, signature))
 }
 
 fn open_episode(number: u128, scope: &Scope) -> Record {
@@ -242,13 +242,14 @@ async fn text_is_never_taken_for_sql_or_cut_off() {
         let mut pattern = Pattern::new(
             learner(2),
             Scope::default(),
+            Trust::Trusted,
             PatternKind::ErrorRecovery,
             Some(text.to_owned()),
             vec![text.to_owned()],
         );
         pattern.branches.insert(text.to_owned(), memory_core::Evidence::in_bucket(-3, Default::default()));
         put(&store, Record::Pattern(pattern.clone())).await;
-        let stored = store.get_one(Key::Pattern(pattern.id)).await.unwrap().unwrap();
+        let stored = store.get_one(pattern.key()).await.unwrap().unwrap();
         assert_eq!(stored.record, Record::Pattern(pattern));
     }
     assert_eq!(store.health().await.unwrap().episodes, evil.len() as u64);

@@ -103,8 +103,14 @@ fn patterns(first: u32) -> Vec<Record> {
     for kind in PatternKind::ALL {
         for domain in [None, Some("web".to_owned())] {
             let signature = vec!["^".to_owned(), "+grep".to_owned(), "-cargo test".to_owned()];
-            let mut pattern =
-                Pattern::new(samples::learner(first), samples::scope("acme/coder"), kind, domain, signature);
+            let mut pattern = Pattern::new(
+                samples::learner(first),
+                samples::scope("acme/coder"),
+                Trust::Trusted,
+                kind,
+                domain,
+                signature,
+            );
             pattern.branches = BTreeMap::from([
                 (String::new(), evidence(&[-20_000, -1, 0, 1, 20_400], [1, 3, 2])),
                 ("edit > test".to_owned(), evidence(&[i64::MIN, i64::MAX], [u64::MAX, u64::MAX, 0])),

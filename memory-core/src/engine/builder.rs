@@ -10,7 +10,7 @@ use super::{Inner, Memory, StepDurability};
 use crate::clock::RisingClock;
 use crate::{
     Batch, Clock, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record, Result,
-    Scope, Stored, SystemClock, VectorSpace,
+    Scope, Source, Stored, SystemClock, VectorSpace,
 };
 
 /// Puts a [`Memory`] together from a store and, where the defaults do not fit, other parts.
@@ -124,9 +124,10 @@ impl MemoryBuilder {
             clock: RisingClock::new(self.clock),
             random: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             step_durability: self.step_durability,
+            derived: super::heuristics::Derived::default(),
         });
         Projection::spawn(&inner);
-        Ok(Memory { inner, scope: self.scope })
+        Ok(Memory { inner, scope: self.scope, source: Source::default() })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The engine: what an agent's program talks to.
 
 mod builder;
+mod explain;
+mod heuristics;
 mod open_episode;
 mod predict;
 pub(crate) mod projection;
@@ -14,6 +16,8 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 pub use builder::MemoryBuilder;
+pub use explain::{Belief, Explanation};
+pub use heuristics::{Advised, UpliftReport};
 pub use open_episode::{OpenEpisode, StepDurability};
 pub use predict::Prediction;
 pub use projection::Rebuilt;
@@ -25,7 +29,7 @@ use crate::learn::Knowledge;
 use crate::{
     Batch, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits, LoggedEpisode,
     MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording, Result, Role, Scan,
-    Scope, StoreHealth, Stored, Support, Task, Vector,
+    Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector,
 };
 use projection::{Projection, log_after, not_found, retry};
 
@@ -54,6 +58,7 @@ use projection::{Projection, log_after, not_found, retry};
 pub struct Memory {
     inner: Arc<Inner>,
     scope: Scope,
+    source: Source,
 }
 
 #[derive(Debug)]
@@ -65,6 +70,7 @@ pub(crate) struct Inner {
     random: Mutex<StdRng>,
     step_durability: StepDurability,
     projection: Projection,
+    derived: heuristics::Derived,
 }
 
 /// The answer to a write.
@@ -100,7 +106,17 @@ impl Memory {
     /// The same memory in another scope.
     #[must_use]
     pub fn in_scope(&self, scope: Scope) -> Self {
-        Self { inner: Arc::clone(&self.inner), scope }
+        Self { scope, ..self.clone() }
+    }
+
+    /// The same memory for what another source tells. What an untrusted source tells is kept and counted apart, and nothing
+    /// that it alone has shown is ever suggested, recalled or advised; see [`quarantined`](Self::quarantined).
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a name outside 1 to 128 bytes.
+    pub fn from_source(&self, source: Source) -> Result<Self> {
+        self.inner.limits.source(&source)?;
+        Ok(Self { source, ..self.clone() })
     }
 
     /// The scope of this handle.
@@ -125,7 +141,8 @@ impl Memory {
     pub async fn start(&self, task: Task) -> Result<OpenEpisode> {
         self.inner.limits.task(&task).map_err(|error| error.in_operation("start"))?;
         let started_at = self.inner.clock.now();
-        let opened = OpenedEpisode { id: self.new_id(started_at), scope: self.scope.clone(), task, started_at };
+        let (id, scope, source) = (self.new_id(started_at), self.scope.clone(), self.source.clone());
+        let opened = OpenedEpisode { id, scope, task, started_at, source, receipt: None };
         let batch = Batch::new().require_absent(Key::Open(opened.id)).put(Record::Open(opened.clone()));
         self.inner.store.commit(&batch).await.map_err(|error| error.in_operation("start"))?;
         Ok(OpenEpisode::new(self.clone(), opened, Vec::new()))
@@ -182,12 +199,14 @@ impl Memory {
         let completed_at = recording.completed_at.unwrap_or_else(|| self.inner.clock.now());
         let id = recording.id.unwrap_or_else(|| self.new_id(completed_at));
         let started_at = recording.started_at.unwrap_or(completed_at).min(completed_at);
-        let Recording { task, steps, outcome, .. } = recording.clone();
-        let episode = Episode::new(id, self.scope.clone(), task, steps, outcome, started_at, completed_at);
+        let Recording { task, steps, outcome, source, receipt, .. } = recording.clone();
+        let mut episode = Episode::new(id, self.scope.clone(), task, steps, outcome, started_at, completed_at);
+        episode.source = source.unwrap_or_else(|| self.source.clone());
+        episode.receipt = receipt;
         let batch = Batch::new().require_absent(Key::Open(id));
         match self.append(episode, batch).await {
             Err(error) if error.is_conflict() => match self.inner.store.get_episode(id).await? {
-                Some(logged) if recorded_as(&recording, &logged.episode, &self.scope) => Ok(self.ack_again(&logged)),
+                Some(logged) if self.recorded_as(&recording, &logged.episode) => Ok(self.ack_again(&logged)),
                 _ => Err(Error::new(ErrorKind::AlreadyExists, format!("another episode has the id {id}"))),
             },
             result => result,
@@ -208,6 +227,18 @@ impl Memory {
         let commit = self.inner.store.commit(&batch).await?;
         self.inner.projection.completed().await;
         Ok(Ack { episode: id, durability: commit.durability, degraded })
+    }
+
+    /// Whether an episode is what a recording asked for; what the recording left to the engine is not compared.
+    fn recorded_as(&self, recording: &Recording, episode: &Episode) -> bool {
+        episode.scope == self.scope
+            && episode.task == recording.task
+            && episode.steps == recording.steps
+            && episode.outcome == recording.outcome
+            && episode.source == *recording.source.as_ref().unwrap_or(&self.source)
+            && episode.receipt == recording.receipt
+            && recording.started_at.is_none_or(|at| at.min(episode.completed_at) == episode.started_at)
+            && recording.completed_at.is_none_or(|at| at == episode.completed_at)
     }
 
     /// The answer to a write that had happened already.
@@ -370,9 +401,10 @@ impl Memory {
         self.inner.store.close().await
     }
 
-    /// Episodes like a task are looked for in its domain.
-    fn same_domain(task: &Task) -> Filter {
-        task.domain.iter().fold(Filter::default(), |filter, domain| filter.domain(domain.clone()))
+    /// Episodes like a task are looked for in its domain, among those of trusted sources.
+    fn comparable(task: &Task) -> Filter {
+        let trusted = Filter::default().trust(Trust::Trusted);
+        task.domain.iter().fold(trusted, |filter, domain| filter.domain(domain.clone()))
     }
 }
 
@@ -381,14 +413,4 @@ fn without_open(id: EpisodeId, steps: usize) -> Batch {
     let end = u32::try_from(steps).unwrap_or(u32::MAX);
     let batch = Batch::new().require_present(Key::Open(id)).require_absent(Key::Step(id, end)).delete(Key::Open(id));
     (0..end).fold(batch, |batch, index| batch.delete(Key::Step(id, index)))
-}
-
-/// Whether an episode is what a recording asked for; what the recording left to the engine is not compared.
-fn recorded_as(recording: &Recording, episode: &Episode, scope: &Scope) -> bool {
-    episode.scope == *scope
-        && episode.task == recording.task
-        && episode.steps == recording.steps
-        && episode.outcome == recording.outcome
-        && recording.started_at.is_none_or(|at| at.min(episode.completed_at) == episode.started_at)
-        && recording.completed_at.is_none_or(|at| at == episode.completed_at)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::suggest::Neighbour;
-use super::{Ack, Memory, Prediction, Recollection, Suggestion, recorded_as, without_open};
+use super::{Ack, Memory, Prediction, Recollection, Suggestion, without_open};
 use crate::episode::{check_encoded_len, encoded_len};
 use crate::limits;
 use crate::{
@@ -169,10 +169,11 @@ impl OpenEpisode {
     async fn try_complete(&mut self, outcome: Outcome) -> Result<Ack> {
         self.check_open()?;
         self.memory.inner.limits.outcome(&outcome)?;
-        let OpenedEpisode { id, scope, task, started_at } = self.opened.clone();
+        let OpenedEpisode { id, scope, task, started_at, source, receipt } = self.opened.clone();
         let completed_at = self.memory.inner.clock.now().max(started_at);
-        let intended = Recording::new(task.clone(), outcome.clone()).steps(self.steps.clone()).started_at(started_at);
-        let episode = Episode::new(id, scope, task, self.steps.clone(), outcome, started_at, completed_at);
+        let mut episode = Episode::new(id, scope, task, self.steps.clone(), outcome, started_at, completed_at);
+        (episode.source, episode.receipt) = (source, receipt);
+        let intended = Recording { completed_at: None, ..Recording::from(&episode) };
         let batch = without_open(id, self.stored);
         match self.memory.append(episode, batch).await {
             Ok(ack) => {
@@ -180,7 +181,7 @@ impl OpenEpisode {
                 Ok(ack)
             }
             Err(error) if error.is_conflict() => match self.memory.inner.store.get_episode(id).await? {
-                Some(logged) if recorded_as(&intended, &logged.episode, self.memory.scope()) => {
+                Some(logged) if self.memory.recorded_as(&intended, &logged.episode) => {
                     self.closed = true;
                     Ok(self.memory.ack_again(&logged))
                 }

@@ -23,6 +23,8 @@ const QUIET: Duration = Duration::from_millis(100);
 const LONGEST_QUIET: Duration = Duration::from_secs(60);
 /// Episodes beyond the watermark that a reader folds, and past which a writer helps to project.
 const MOST_BEHIND: u64 = 1_024;
+/// The kinds of records that hold patterns.
+const KINDS: [RecordKind; 2] = [RecordKind::Pattern, RecordKind::Habit];
 /// How often a conditional batch is tried again when others got in between.
 const TRIES: usize = 100;
 
@@ -46,6 +48,13 @@ struct Tail {
     upto: Version,
     episodes: u64,
     knowledge: Knowledge,
+}
+
+/// Where knowledge stood when it was read: equal marks mean equal knowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    base: Option<Version>,
+    upto: Version,
 }
 
 /// The watermark as it was read.
@@ -168,7 +177,7 @@ impl Projection {
             learned.learn(&self.learner, &logged.episode);
         }
         let mut batch = self.batch_at(base, position);
-        for stored in self.stored_patterns(&learned.ids()).await?.into_iter().flatten() {
+        for stored in self.stored_patterns(&learned.keys()).await?.into_iter().flatten() {
             learned.add(&stored);
         }
         for pattern in learned.into_patterns() {
@@ -186,9 +195,8 @@ impl Projection {
             .put(Record::Watermark(Watermark { learner: self.id, position }))
     }
 
-    async fn stored_patterns(&self, ids: &[PatternId]) -> Result<Vec<Option<Pattern>>> {
-        let keys: Vec<Key> = ids.iter().map(|id| Key::Pattern(*id)).collect();
-        Ok(self.store.get(&keys).await?.into_iter().map(|stored| stored.and_then(pattern)).collect())
+    async fn stored_patterns(&self, keys: &[Key]) -> Result<Vec<Option<Pattern>>> {
+        Ok(self.store.get(keys).await?.into_iter().map(|stored| stored.and_then(pattern)).collect())
     }
 
     /// Patterns by id, as of now: what is stored, and what lies beyond the watermark.
@@ -214,23 +222,56 @@ impl Projection {
         .await
     }
 
+    /// The stored patterns of a learner, in these kinds of records.
+    async fn scan_patterns(
+        &self,
+        kinds: &[RecordKind],
+        scope: Option<&Scope>,
+        learner: LearnerId,
+    ) -> Result<Vec<Pattern>> {
+        let mut all = Vec::new();
+        for kind in kinds {
+            let scan = Scan { scope: scope.cloned(), ..Scan::new(*kind) };
+            let stored = self.store.scan_all(scan).await?.into_iter().filter_map(pattern);
+            all.extend(stored.filter(|pattern| pattern.learner == learner));
+        }
+        Ok(all)
+    }
+
     /// All patterns of a scope, as of now, by rising id.
     pub(crate) async fn all_patterns(&self, scope: &Scope) -> Result<Vec<Pattern>> {
+        Ok(self.patterns_in(&KINDS, scope).await?.1)
+    }
+
+    /// All habits of a scope, as of now, by rising id; and a mark that changes whenever they may.
+    pub(crate) async fn habits(&self, scope: &Scope) -> Result<(Mark, Vec<Pattern>)> {
+        self.patterns_in(&[RecordKind::Habit], scope).await
+    }
+
+    /// How far the log was read, and the record of the watermark.
+    pub(crate) async fn mark(&self) -> Result<Mark> {
+        retry(|| async {
+            let base = self.base().await?;
+            Ok(Mark { base: base.version, upto: self.tail(base).await?.upto })
+        })
+        .await
+    }
+
+    async fn patterns_in(&self, kinds: &[RecordKind], scope: &Scope) -> Result<(Mark, Vec<Pattern>)> {
         let watermark = &Key::Watermark(self.id);
         retry(|| async move {
             let before = self.store.get_one(watermark.clone()).await?;
-            let scan = Scan::new(RecordKind::Pattern).scope(scope.clone());
-            let stored = self.store.scan_all(scan).await?;
+            let stored = self.scan_patterns(kinds, Some(scope), self.id).await?;
             let tail = self.tail(Base::of(before.as_ref())).await?;
             if self.store.get_one(watermark.clone()).await? != before {
                 return Err(Error::new(ErrorKind::Conflict, "patterns changed while they were read"));
             }
             let mut all = Knowledge::default();
-            let own = stored.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == self.id);
-            own.for_each(|pattern| all.add(&pattern));
+            stored.iter().for_each(|pattern| all.add(pattern));
             let beyond = tail.knowledge.patterns().filter(|pattern| pattern.scope == *scope);
+            let beyond = beyond.filter(|pattern| kinds.contains(&pattern.key().kind()));
             beyond.for_each(|pattern| all.add(pattern));
-            Ok(all.into_patterns())
+            Ok((Mark { base: tail.base, upto: tail.upto }, all.into_patterns()))
         })
         .await
     }
@@ -311,15 +352,15 @@ impl Projection {
     /// Adds to a batch what takes the evidence of an episode away from the stored patterns.
     async fn without(&self, mut batch: Batch, episode: &Episode) -> Result<Batch> {
         let observed = self.learner.observe(episode);
-        let ids: Vec<PatternId> = observed.iter().map(|pattern| pattern.id).collect();
-        for (observation, stored) in observed.iter().zip(self.stored_patterns(&ids).await?) {
+        let keys: Vec<Key> = observed.iter().map(Pattern::key).collect();
+        for (observation, stored) in observed.iter().zip(self.stored_patterns(&keys).await?) {
             let mut pattern = stored.ok_or_else(|| {
                 let what = format!("pattern {} of episode {} is gone; rebuild", observation.id, episode.id);
                 Error::new(ErrorKind::Corrupt, what)
             })?;
             pattern.subtract(observation)?;
             batch = if pattern.branches.is_empty() {
-                batch.delete(Key::Pattern(pattern.id))
+                batch.delete(pattern.key())
             } else {
                 batch.put(Record::Pattern(pattern))
             };
@@ -342,10 +383,8 @@ impl Projection {
             if watermark.position == Version(0) {
                 continue;
             }
-            let patterns = self.store.scan_all(Scan::new(RecordKind::Pattern)).await?;
-            let theirs =
-                patterns.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == watermark.learner);
-            batch = theirs.fold(batch, |batch, pattern| batch.delete(Key::Pattern(pattern.id)));
+            let theirs = self.scan_patterns(&KINDS, None, watermark.learner).await?;
+            batch = theirs.iter().fold(batch, |batch, pattern| batch.delete(pattern.key()));
         }
         Ok(batch)
     }
@@ -376,19 +415,19 @@ impl Projection {
                 }
             })
             .await?;
-            let stored = self.store.scan_all(Scan::new(RecordKind::Pattern)).await?;
-            let own = stored.into_iter().filter_map(pattern).filter(|pattern| pattern.learner == self.id);
-            let mut stored: BTreeMap<PatternId, Pattern> = own.map(|pattern| (pattern.id, pattern)).collect();
+            let stored = self.scan_patterns(&KINDS, None, self.id).await?;
+            let mut stored: BTreeMap<Key, Pattern> =
+                stored.into_iter().map(|pattern| (pattern.key(), pattern)).collect();
             let mut batch = self.batch_at(base, base.position);
             for pattern in knowledge.into_patterns() {
                 rebuilt.patterns += 1;
-                if stored.remove(&pattern.id).as_ref() != Some(&pattern) {
+                if stored.remove(&pattern.key()).as_ref() != Some(&pattern) {
                     rebuilt.repaired += 1;
                     batch = batch.put(Record::Pattern(pattern));
                 }
             }
             rebuilt.repaired += stored.len() as u64;
-            batch = stored.into_keys().fold(batch, |batch, id| batch.delete(Key::Pattern(id)));
+            batch = stored.into_keys().fold(batch, Batch::delete);
             if rebuilt.repaired > 0 {
                 self.store.commit(&batch).await?;
             }

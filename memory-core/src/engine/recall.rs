@@ -1,14 +1,14 @@
 //! Recall: the episodes most like a task, and what went wrong in them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Memory;
+use super::{Advised, Memory};
 use crate::learn::recovery_of;
 use crate::limits;
 use crate::{
-    Episode, Hit, Key, MemoryStore as _, Pattern, PatternId, Record, Result, Role, Search, Status, Stored, Support,
-    Task,
+    Episode, Freshness, Hit, Key, MemoryStore as _, Pattern, PatternId, Record, Result, Role, Search, Status, Stored,
+    Support, Task,
 };
 
 /// The share of the score that the words part has; the vector part has the rest.
@@ -22,6 +22,11 @@ pub struct Recollection {
     pub episodes: Vec<Recalled>,
     /// Errors that these episodes met, with what repaired them, the most frequent first.
     pub pitfalls: Vec<Pitfall>,
+    /// What to do and to avoid on such a task, best supported first, that of another environment last.
+    pub advice: Vec<Advised>,
+    /// Whether everything was withheld by chance, for comparison; see
+    /// [`MemoryBuilder::hold_out`](crate::MemoryBuilder::hold_out). All lists are then empty.
+    pub withheld: bool,
     /// Why the episodes were found by words only, if they were.
     pub degraded: Option<String>,
 }
@@ -32,12 +37,14 @@ pub struct Recollection {
 pub struct Recalled {
     /// The episode.
     pub episode: Arc<Episode>,
-    /// How much it is like the task, in [0, 1]: the weighted mean of the parts.
+    /// How much it is like the task, in [0, 1]: the weighted mean of the parts, halved if the environment has drifted.
     pub score: f64,
     /// The part by words, in [0, 1]; see [`Hit::words`].
     pub words: f64,
     /// The part by vector: the cosine, with negative ones counted as 0.
     pub vector: f64,
+    /// How its environment compares with that of the task.
+    pub freshness: Freshness,
 }
 
 /// An error that episodes like the task met.
@@ -54,6 +61,8 @@ pub struct Pitfall {
     pub trials: f64,
     /// What was done about it, the most successful first.
     pub recoveries: Vec<Recovery>,
+    /// How the environment compares in which the recalled episodes met it; of several, the best.
+    pub freshness: Freshness,
 }
 
 /// What was done about an error.
@@ -69,8 +78,11 @@ pub struct Recovery {
 }
 
 impl Memory {
-    /// What the memory knows that helps with a task: up to `k` episodes that are most like it, and the errors they met with
-    /// what repaired them. A task with a domain is compared with episodes of that domain only.
+    /// What the memory knows that helps with a task: up to `k` episodes that are most like it, the errors they met with
+    /// what repaired them, and what to do and to avoid. A task with a domain is compared with episodes of that domain only.
+    ///
+    /// Only what trusted sources told is recalled. Nothing is withheld and nothing attributed:
+    /// [`OpenEpisode::recall`](crate::OpenEpisode::recall) does that.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100 or a text above the limit; the store's errors. An embedder
@@ -79,8 +91,9 @@ impl Memory {
         limits::k("k", k)?;
         self.inner.limits.query(&task.text)?;
         let (episodes, degraded) = self.nearest(task, k).await.map_err(|error| error.in_operation("recall"))?;
-        let pitfalls = self.pitfalls(&episodes).await?;
-        Ok(Recollection { episodes, pitfalls, degraded })
+        let pitfalls = self.pitfalls(&episodes).await.map_err(|error| error.in_operation("recall"))?;
+        let advice = self.advice_for(task).await.map_err(|error| error.in_operation("recall"))?;
+        Ok(Recollection { episodes, pitfalls, advice, withheld: false, degraded })
     }
 
     /// The `k` episodes most like a task, best first, and why by words only if so.
@@ -92,42 +105,50 @@ impl Memory {
         let search = Search::new(self.scope.clone())
             .text(task.text.clone())
             .vector(vector)
-            .filter(Self::same_domain(task))
+            .filter(Self::comparable(task))
             .k(Search::MAX_K);
         let mut hits = self.inner.store.search(&search).await?;
         hits.retain(|hit| score(hit) > 0.0);
         // Stable: the store's order decides between equal scores.
         hits.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        hits.truncate(k);
+        let drifts = !task.environment.is_empty();
+        hits.truncate(if drifts { Search::MAX_K } else { k });
         let keys: Vec<Key> = hits.iter().map(|hit| Key::Episode(hit.id)).collect();
         let stored = self.inner.store.get(&keys).await?;
         let recalled = hits.iter().zip(stored).filter_map(|(hit, stored)| match stored {
-            Some(Stored { record: Record::Episode(logged), .. }) => Some(Recalled {
-                episode: logged.episode,
-                score: score(hit),
-                words: hit.words,
-                vector: hit.vector.max(0.0),
-            }),
+            Some(Stored { record: Record::Episode(logged), .. }) => {
+                let freshness = Freshness::of(&logged.episode.task.environment, &task.environment);
+                let score = score(hit) * freshness.factor();
+                let (words, vector) = (hit.words, hit.vector.max(0.0));
+                Some(Recalled { episode: logged.episode, score, words, vector, freshness })
+            }
             _ => None, // Deleted since the search.
         });
-        Ok((recalled.collect(), degraded))
+        let mut recalled: Vec<Recalled> = recalled.collect();
+        recalled.sort_by(|a, b| b.score.total_cmp(&a.score));
+        recalled.truncate(k);
+        Ok((recalled, degraded))
     }
 
     async fn pitfalls(&self, episodes: &[Recalled]) -> Result<Vec<Pitfall>> {
         let learner = self.inner.projection.id();
-        let asked = episodes.iter().flat_map(|recalled| {
-            let Episode { task, steps, .. } = &*recalled.episode;
-            let failed = steps.iter().filter(|step| !step.ok);
-            failed.map(|step| recovery_of(learner, &self.scope, task.domain.as_deref(), step).id)
-        });
-        let ids: Vec<PatternId> = asked.collect::<BTreeSet<_>>().into_iter().collect();
+        let mut met: BTreeMap<PatternId, &Freshness> = BTreeMap::new();
+        for Recalled { episode, freshness, .. } in episodes {
+            for step in episode.steps.iter().filter(|step| !step.ok) {
+                let id = recovery_of(learner, &self.scope, episode.task.domain.as_deref(), step).id;
+                let best = met.entry(id).or_insert(freshness);
+                *best = freshness.min(*best);
+            }
+        }
+        let ids: Vec<PatternId> = met.keys().copied().collect();
         let learned = self.inner.projection.patterns(&ids).await?;
-        let mut pitfalls: Vec<Pitfall> = learned.into_iter().flatten().map(|pattern| self.pitfall(pattern)).collect();
+        let known = met.into_values().zip(learned).filter_map(|(freshness, pattern)| Some((freshness, pattern?)));
+        let mut pitfalls: Vec<Pitfall> = known.map(|(freshness, pattern)| self.pitfall(pattern, freshness)).collect();
         pitfalls.sort_by(|a, b| b.trials.total_cmp(&a.trials).then(a.pattern.cmp(&b.pattern)));
         Ok(pitfalls)
     }
 
-    fn pitfall(&self, pattern: Pattern) -> Pitfall {
+    fn pitfall(&self, pattern: Pattern, freshness: &Freshness) -> Pitfall {
         let quorum = self.learner().quorum;
         let mut recoveries: Vec<Recovery> = pattern
             .branches
@@ -146,6 +167,7 @@ impl Memory {
             error: signature.next().unwrap_or_default(),
             trials,
             recoveries,
+            freshness: freshness.clone(),
         }
     }
 }

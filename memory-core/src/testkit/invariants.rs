@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::{Fault, FaultyStore, Gate, ManualClock, Operation, samples};
 use crate::{
-    Batch, Episode, Error, ErrorKind, Filter, Hit, Key, Learner, Memory, MemoryStore, MemoryStoreExt, Pattern,
+    Batch, Clock as _, Episode, Error, ErrorKind, Filter, Hit, Learner, Memory, MemoryStore, MemoryStoreExt, Pattern,
     PatternId, Record, RecordKind, Recording, Scan, Search, Status,
 };
 
@@ -48,6 +48,7 @@ macro_rules! invariant_tests {
             no_status_is_stuck,
             each_episode_counts_exactly_once,
             lineage_names_the_episodes_behind,
+            heuristics_are_what_a_recount_gives,
         }
     };
 }
@@ -95,11 +96,7 @@ async fn record(memory: &Memory, episode: &Episode) {
 }
 
 fn recording(episode: &Episode) -> Recording {
-    Recording::new(episode.task.clone(), episode.outcome.clone())
-        .id(episode.id)
-        .steps(episode.steps.clone())
-        .started_at(episode.started_at)
-        .completed_at(episode.completed_at)
+    Recording::from(episode)
 }
 
 /// Records, projects and deletes as the case says; gives the episodes that are left.
@@ -135,12 +132,15 @@ fn fold<'a>(episodes: impl IntoIterator<Item = &'a Episode>) -> Vec<Pattern> {
 }
 
 async fn stored_patterns(store: &dyn MemoryStore) -> Vec<Pattern> {
-    let stored = store.scan_all(Scan::new(RecordKind::Pattern)).await.unwrap();
-    let patterns = stored.into_iter().map(|stored| match stored.record {
-        Record::Pattern(pattern) => pattern,
-        other => panic!("{other:?} is no pattern"),
-    });
-    patterns.collect()
+    let mut patterns = Vec::new();
+    for kind in [RecordKind::Pattern, RecordKind::Habit] {
+        for stored in store.scan_all(Scan::new(kind)).await.unwrap() {
+            let Record::Pattern(pattern) = stored.record else { panic!("{stored:?} is no pattern") };
+            patterns.push(pattern);
+        }
+    }
+    patterns.sort_by_key(|pattern| pattern.id);
+    patterns
 }
 
 /// Projecting all episodes from nothing gives exactly the live knowledge, however the steps were cut; and puts right what
@@ -161,7 +161,7 @@ pub fn rebuilding_gives_the_live_knowledge<S: MemoryStore, G>(cases: u32, factor
         if let Some(pattern) = expected.first() {
             let mut extra = pattern.clone();
             extra.id = PatternId::new(samples::uuid(7));
-            let damage = Batch::new().delete(Key::Pattern(pattern.id)).put(Record::Pattern(extra));
+            let damage = Batch::new().delete(pattern.key()).put(Record::Pattern(extra));
             memory.store().commit(&damage).await.unwrap();
             assert_eq!(memory.rebuild().await.unwrap().repaired, 2);
             assert_eq!(stored_patterns(memory.store()).await, expected, "repaired");
@@ -385,4 +385,87 @@ pub fn lineage_names_the_episodes_behind<S: MemoryStore, G>(cases: u32, factory:
             }
         }
     });
+}
+
+/// The evidence of every heuristic is what counting the episodes again gives, whatever the path: which way the episodes
+/// came, how the projection steps were cut, and what was deleted.
+pub fn heuristics_are_what_a_recount_gives<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let config = Config { cases: cases.div_ceil(8), failure_persistence: None, ..Config::default() };
+    let (derived, order) = (std::cell::Cell::new(0), any::<u64>());
+    let result = TestRunner::new(config).run(&(habitual_episodes(), order), |(episodes, order)| {
+        derived.set(derived.get() + runtime.block_on(recounted(&factory, &episodes, order)));
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+    assert!(derived.get() > 0, "a habit was planted");
+}
+
+/// Episodes of eight tasks over three days; one habit helps.
+fn habitual_episodes() -> impl Strategy<Value = Vec<Episode>> {
+    let one = (0..8_u32, any::<bool>(), 0..10_u32, 0..3_i64, samples::source(), any::<bool>());
+    vec(one, 50..80).prop_map(|parts| {
+        let episodes = (0..).zip(parts).map(|(n, (task, has, luck, day, source, tagged))| {
+            let mut episode = samples::episode(n, &format!("task{task}"));
+            episode.scope = samples::scope("acme/coder");
+            episode.task.tags.extend(tagged.then(|| "auth".to_owned()));
+            episode.steps = [if has { "test" } else { "read" }, "edit"].map(crate::Step::new).into();
+            if luck >= if has { 9 } else { 2 } {
+                episode.outcome = crate::Outcome::failure("");
+            }
+            episode.completed_at = samples::time(day * 86_400 + i64::from(n));
+            episode.source = source;
+            episode
+        });
+        episodes.collect()
+    })
+}
+
+/// Checks one case; gives how many heuristics there were.
+async fn recounted<S: MemoryStore, G>(factory: &impl AsyncFn() -> (S, G), episodes: &[Episode], order: u64) -> usize {
+    let ((one, _guard), (other, _other_guard)) = (factory().await, factory().await);
+    let clock = Arc::new(ManualClock::new(samples::time(40 * 86_400)));
+    let open = async |store: Arc<dyn MemoryStore>| {
+        let builder = Memory::builder().store(store).scope(samples::scope("acme/coder"));
+        builder.clock(Arc::clone(&clock)).build().await.unwrap()
+    };
+    let (one, other) = (open(Arc::new(one)).await, open(Arc::new(other)).await);
+    let kept = |place: usize| (order >> (place % 60)) & 1 == 0 || place % 3 == 0;
+    for (place, episode) in episodes.iter().enumerate() {
+        record(&one, episode).await;
+        if place % 16 == 5 {
+            one.project().await.unwrap();
+        }
+    }
+    for (_, gone) in episodes.iter().enumerate().filter(|(place, _)| !kept(*place)) {
+        one.delete(gone.id).await.unwrap();
+    }
+    let left: Vec<&Episode> =
+        episodes.iter().enumerate().filter(|(place, _)| kept(*place)).map(|(_, episode)| episode).collect();
+    for episode in left.iter().rev() {
+        record(&other, episode).await;
+    }
+    let heuristics = one.heuristics().await.unwrap();
+    assert_eq!(heuristics, other.heuristics().await.unwrap(), "whatever the path");
+    for heuristic in &heuristics {
+        let speaking = left.iter().filter(|episode| heuristic.situation.fits(&episode.task));
+        let trusted = speaking.filter(|episode| episode.source.trust == crate::Trust::Trusted);
+        let mut counted = [[0.0; 2]; 2];
+        for episode in trusted {
+            let Some(has) = heuristic.is_in(&episode.steps) else { continue };
+            let days = (clock.now().timestamp().div_euclid(86_400)
+                - episode.completed_at.timestamp().div_euclid(86_400)) as f64;
+            let weight = 0.5_f64.powf(days / 90.0);
+            counted[usize::from(has)][0] += weight;
+            counted[usize::from(has)][1] += if episode.succeeded() { weight } else { 0.0 };
+        }
+        let contrast = heuristic.contrast;
+        let rates = [contrast.without, contrast.with].map(|rate| [rate.trials, rate.successes]);
+        for (found, expected) in rates.into_iter().flatten().zip(counted.into_iter().flatten()) {
+            assert!((found - expected).abs() < 1e-9, "{found} is not {expected}: {heuristic}");
+        }
+    }
+    heuristics.len()
 }

@@ -10,8 +10,9 @@ use proptest::sample::select;
 use uuid::Uuid;
 
 use crate::{
-    Counts, Episode, EpisodeId, Evidence, LearnerId, LoggedEpisode, OpenedEpisode, OpenedStep, Outcome, Pattern,
-    PatternKind, Record, Scope, Step, Task, Vector, VectorSpace, Verdict, Version, Watermark,
+    Counts, Episode, EpisodeId, Evidence, Feedback, HeuristicId, LearnerId, LoggedEpisode, OpenedEpisode, OpenedStep,
+    Outcome, Pattern, PatternKind, Receipt, Record, Scope, Source, Step, Task, Trust, Vector, VectorSpace, Verdict,
+    Version, Watermark,
 };
 
 /// A scope by its path, such as `acme/coder`.
@@ -94,7 +95,14 @@ pub const fn watermark(n: u32, position: u64) -> Record {
 /// The open episode of this number in the default scope.
 pub fn open(n: u32) -> OpenedEpisode {
     let task = Task::new(format!("task {n}")).domain("web");
-    OpenedEpisode { id: episode_id(n), scope: Scope::default(), task, started_at: time(i64::from(n)) }
+    OpenedEpisode {
+        id: episode_id(n),
+        scope: Scope::default(),
+        task,
+        started_at: time(i64::from(n)),
+        source: Source::default(),
+        receipt: None,
+    }
 }
 
 /// A step of the open episode of this number.
@@ -106,10 +114,18 @@ pub fn step(n: u32, index: u32) -> OpenedStep {
 /// [`Pattern::new`] makes, so that patterns sort like their numbers.
 pub fn pattern(n: u32) -> Pattern {
     let signature = vec![format!("+tool{n}")];
-    let mut pattern = Pattern::new(learner(1), Scope::default(), PatternKind::Transition, None, signature);
+    let mut pattern =
+        Pattern::new(learner(1), Scope::default(), Trust::Trusted, PatternKind::Transition, None, signature);
     pattern.id = crate::PatternId::new(uuid(u128::from(n)));
     pattern.branches.insert("edit".to_owned(), evidence(20_000, [1, 2, 1]));
     pattern
+}
+
+/// The pattern of this number as a record that is scanned apart: of the kind habit.
+pub fn habit(n: u32) -> Pattern {
+    let mut habit = pattern(n);
+    habit.kind = PatternKind::Habit;
+    habit
 }
 
 /// Evidence in one bucket: episodes, trials and successes.
@@ -125,6 +141,7 @@ pub fn one_of_each(n: u32) -> Vec<Record> {
         Record::Open(open(n)),
         Record::Step(step(n, 0)),
         Record::Pattern(pattern(n)),
+        Record::Pattern(habit(n)),
     ]
 }
 
@@ -170,7 +187,7 @@ pub const VERDICTS: [Verdict; 5] =
 /// - no domain or one of two, tasks in few words;
 /// - up to eight steps with four tools, one in four goes wrong with one of three error texts (some vary in what
 ///   [`error_signature`](crate::text::error_signature) leaves out);
-/// - every verdict, success and failure most often;
+/// - every verdict, success and failure most often; one in six from an untrusted source; every third was shown something;
 /// - completed within five days from [`time`]`(0)`, in any order, sometimes at the same moment.
 ///
 /// Ids depend on scope and place, so that two lists of one scope share ids. Lists shrink to fewer episodes with fewer steps
@@ -184,11 +201,15 @@ pub const VERDICTS: [Verdict; 5] =
 /// });
 /// ```
 pub fn episodes(scope: Scope, size: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Episode>> {
-    vec((task(), vec(random_step(), 0..=8), outcome(), 0..5 * 24_i64, 0..3_i64), size).prop_map(move |parts| {
-        let episodes = parts.into_iter().enumerate().map(|(place, (task, steps, outcome, hour, second))| {
+    let told = (source(), proptest::option::weighted(0.3, receipt()));
+    vec((task(), vec(random_step(), 0..=8), outcome(), 0..5 * 24_i64, 0..3_i64, told), size).prop_map(move |parts| {
+        let episodes = parts.into_iter().enumerate().map(|(place, (task, steps, outcome, hour, second, told))| {
             let id = EpisodeId::new(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{scope}#{place}").as_bytes()));
             let completed = time(hour * 3_600 + second);
-            Episode::new(id, scope.clone(), task, steps, outcome, completed - TimeDelta::seconds(30), completed)
+            let started = completed - TimeDelta::seconds(30);
+            let mut episode = Episode::new(id, scope.clone(), task, steps, outcome, started, completed);
+            (episode.source, episode.receipt) = told;
+            episode
         });
         episodes.collect()
     })
@@ -200,8 +221,27 @@ fn task() -> impl Strategy<Value = Task> {
         text: words.join(" "),
         domain: domain.map(str::to_owned),
         tags: tagged.then(|| "auth".to_owned()).into_iter().collect(),
-        environment: BTreeMap::new(),
+        environment: if tagged { BTreeMap::from([("lock".to_owned(), words[0].to_owned())]) } else { BTreeMap::new() },
         language: None,
+    })
+}
+
+/// A random source: one in six is not trusted.
+pub fn source() -> impl Strategy<Value = Source> {
+    prop_oneof![5 => Just(Source::default()), 1 => Just(Source::untrusted("forum"))]
+}
+
+fn receipt() -> impl Strategy<Value = Receipt> {
+    let feedback = proptest::option::of(select(vec![Feedback::Used, Feedback::Ignored, Feedback::Harmful]));
+    (any::<bool>(), 0..3_u32, any::<bool>(), feedback).prop_map(|(withheld, number, shown, feedback)| {
+        let advice = HeuristicId::new(uuid(u128::from(number)));
+        let mut receipt = Receipt { withheld, ..Receipt::default() };
+        if !withheld {
+            receipt.advice.insert(advice, shown);
+            receipt.episodes.insert(episode_id(number));
+            receipt.feedback.extend(feedback.map(|feedback| (advice, feedback)));
+        }
+        receipt
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod concurrency;
 mod degradation;
+mod heuristics;
 mod life;
 mod limits;
 mod patterns;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::testkit::{Fault, FaultyStore, Operation, samples};
-use memory_core::{Batch, ErrorKind, InMemoryStore, Key, Memory, MemoryStore, Outcome, Record, RecordKind, Step, Task};
+use memory_core::{Batch, ErrorKind, InMemoryStore, Key, Memory, MemoryStore, Outcome, Record, Step, Task};
 
-use crate::{count, counts, faulty, fold_of_log, fresh, lost, opened, over, record_all, stored, worked};
+use crate::{counts, faulty, fold_of_log, fresh, lost, opened, over, record_all, stored, worked};
 
 async fn behind(memory: &Memory) -> u64 {
     memory.health().await.unwrap().episodes_behind
@@ -211,7 +211,7 @@ async fn a_rebuild_repairs_what_differs_is_missing_or_is_too_much() {
     foreign.learner = memory.learner().id();
     let damage = Batch::new()
         .put(Record::Pattern(changed))
-        .delete(Key::Pattern(sound[1].id))
+        .delete(sound[1].key())
         .put(Record::Pattern(foreign))
         .put(Record::Pattern(samples::pattern(2)));
     memory.store().commit(&damage).await.unwrap();
@@ -219,7 +219,7 @@ async fn a_rebuild_repairs_what_differs_is_missing_or_is_too_much() {
     let rebuilt = memory.rebuild().await.unwrap();
     assert_eq!((rebuilt.episodes, rebuilt.patterns, rebuilt.repaired), (4, sound.len() as u64, 3));
     assert_eq!(memory.patterns().await.unwrap(), sound);
-    assert_eq!(count(memory.store(), RecordKind::Pattern).await, sound.len() + 1, "other learners' are left alone");
+    assert_eq!(stored(&memory).await.patterns, sound.len() as u64 + 1, "other learners' are left alone");
     assert_eq!(memory.rebuild().await.unwrap().repaired, 0);
 }
 

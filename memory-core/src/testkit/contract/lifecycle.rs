@@ -27,8 +27,9 @@ pub async fn health_counts_go_up_and_down(store: &dyn MemoryStore) {
     put(store, (1..=4).map(|n| Record::Pattern(samples::pattern(n)))).await;
     counts(2, 1, 4)(health().await);
     put(store, samples::one_of_each(1)).await;
-    counts(2, 2, 4)(health().await);
-    let version = delete(store, [Key::Episode(episode_id(1)), Key::Pattern(PatternId::new(samples::uuid(4)))]).await;
+    counts(2, 2, 5)(health().await);
+    let patterns = [Key::Pattern(PatternId::new(samples::uuid(4))), Key::Habit(PatternId::new(samples::uuid(1)))];
+    let version = delete(store, [Key::Episode(episode_id(1))].into_iter().chain(patterns)).await;
     counts(1, 2, 3)(health().await);
     assert_eq!(health().await.version, version, "the version of the last change, a deletion");
     delete(store, [Key::Open(episode_id(1)), Key::Open(episode_id(3)), Key::Episode(episode_id(2))]).await;

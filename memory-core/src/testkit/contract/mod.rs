@@ -235,7 +235,7 @@ fn number(stored: &Stored) -> u128 {
         Key::Space => 0,
         Key::Watermark(learner) => learner.as_uuid().as_u128(),
         Key::Episode(id) | Key::Open(id) | Key::Step(id, _) => id.as_uuid().as_u128(),
-        Key::Pattern(id) => id.as_uuid().as_u128(),
+        Key::Pattern(id) | Key::Habit(id) => id.as_uuid().as_u128(),
     }
 }
 
@@ -244,13 +244,14 @@ fn numbers(records: &[Stored]) -> Vec<u128> {
     records.iter().map(number).collect()
 }
 
-const KINDS: [RecordKind; 6] = [
+const KINDS: [RecordKind; 7] = [
     RecordKind::Space,
     RecordKind::Watermark,
     RecordKind::Episode,
     RecordKind::Open,
     RecordKind::Step,
     RecordKind::Pattern,
+    RecordKind::Habit,
 ];
 
 /// All that can be seen of a store through its own methods.

@@ -6,7 +6,7 @@ use super::{cursor, delete, get_all, number, numbers, put, scan};
 use crate::testkit::samples::{self, episode, episode_id, logged, time};
 use crate::{
     Cursor, Episode, ErrorKind, Filter, Key, LearnerId, MemoryStore, OpenedEpisode, PatternId, Record, RecordKind,
-    Scan, Task, Verdict, Version,
+    Scan, Source, Task, Trust, Verdict, Version,
 };
 
 /// Episodes are scanned by rising version, whatever their ids and times.
@@ -110,6 +110,9 @@ pub(super) fn filtered() -> (Vec<Episode>, Vec<(Filter, Vec<u128>)>) {
     let episodes = (1..).zip(parts).map(|(n, (task, verdict, completed_at))| {
         let mut episode = episode(n, "");
         (episode.task, episode.outcome.verdict, episode.completed_at) = (task, verdict, completed_at);
+        if n > 4 {
+            episode.source = Source::untrusted("forum");
+        }
         episode
     });
     let all = Filter::default;
@@ -146,6 +149,9 @@ pub(super) fn filtered() -> (Vec<Episode>, Vec<(Filter, Vec<u128>)>) {
         (all().completed(Some(time(10)), Some(time(30))), vec![2, 3, 4]),
         (all().completed(Some(time(10)), Some(time(10))), vec![]),
         (all().completed(Some(time(30)), Some(time(10))), vec![]),
+        (all().trust(Trust::Untrusted), vec![1, 2, 3, 4, 5, 6]),
+        (all().trust(Trust::Trusted), vec![1, 2, 3, 4]),
+        (all().trust(Trust::Trusted).domain("web"), vec![1]),
         (all().domain("web").verdict(Verdict::Success), vec![1]),
         (
             all().domain("web").language("rust").tag("auth").verdict(Verdict::Success).completed(None, Some(time(1))),

@@ -1,0 +1,279 @@
+//! Deriving heuristics from the evidence of habits: a pure function of the evidence and the time.
+//!
+//! For each domain and habit, episodes with and without it are compared within tasks ([`Contrast`]). What is believed:
+//!
+//! - at least the quorum of episodes, and 3 % of all, did it, and as many did not; at least five tasks tell the two apart;
+//! - false discoveries are kept below 10 % over all habits of the scope that were tested ([`false_discovery_threshold`]).
+//!
+//! *Refining*: where the effect differs between tasks with and without a language or a tag (false discoveries among these
+//! tests kept below 10 % again), the general heuristic gives way to special ones; where it does not, the general one stands
+//! for all. *Resolving*: of several tools advised right after the same moves only one can be used; the better one is shown
+//! if it is better with a probability of at least 0.9, otherwise all are contested.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+
+use crate::habit::{Window, environment_of};
+use crate::statistics::{Contrast, Rate, Stratum, false_discovery_threshold};
+use crate::{Advice, Heuristic, Learner, LearnerId, Pattern, Rival, Scope, Situation, Standing};
+
+/// The share of false ones among what is believed.
+const FALSE_DISCOVERIES: f64 = 0.1;
+/// Tasks that must tell episodes with and without a habit apart.
+const TASKS: usize = 5;
+/// The share of episodes that must have a habit, and of those that must not.
+const RARE: f64 = 0.03;
+/// The odds ratio of success between short and long episodes from which the length gives the outcome away.
+const GIVEN_AWAY: f64 = 5.0;
+/// From which probability one of two contrary heuristics is taken for the better one.
+const SURE: f64 = 0.9;
+/// Contexts of a domain that are looked at apart, the most frequent ones.
+const CONTEXTS: usize = 32;
+
+/// The heuristics that the habits of a scope support, best supported first.
+pub(crate) fn derive(learner: &Learner, scope: &Scope, rows: &[Pattern], now: DateTime<Utc>) -> Vec<Heuristic> {
+    let mut domains: BTreeMap<Option<&str>, Vec<&Pattern>> = BTreeMap::new();
+    for row in rows {
+        domains.entry(row.domain.as_deref()).or_default().push(row);
+    }
+    let domains: Vec<Domain<'_>> =
+        domains.into_iter().map(|(name, rows)| Domain::new(name, &rows, learner, now)).collect();
+    let tests: Vec<Test<'_>> = domains.iter().flat_map(|domain| domain.tests(f64::from(learner.quorum))).collect();
+    let general = tests.iter().filter_map(|test| Some(test.general?.p_value));
+    let believed = false_discovery_threshold(general, FALSE_DISCOVERIES);
+    let differences = tests.iter().filter_map(|test| Some(test.special.as_ref()?.differs));
+    let different = false_discovery_threshold(differences, FALSE_DISCOVERIES);
+    let within = |p_value: f64, threshold: Option<f64>| threshold.is_some_and(|threshold| p_value <= threshold);
+    let mut heuristics = Vec::new();
+    for test in &tests {
+        let found = match (&test.special, test.general) {
+            (Some(special), _) if within(special.differs, different) => special.situations(test.domain),
+            (_, Some(general)) if within(general.p_value, believed) => vec![(test.domain.situation(), general)],
+            _ => Vec::new(),
+        };
+        let made = found.into_iter().filter_map(|(situation, contrast)| {
+            test.domain.heuristic(learner.id(), scope, situation, test.habit, contrast)
+        });
+        heuristics.extend(made);
+    }
+    resolve(&mut heuristics);
+    heuristics.sort_by(|a, b| b.contrast.at_least().total_cmp(&a.contrast.at_least()).then(a.id.cmp(&b.id)));
+    heuristics
+}
+
+/// The evidence of one task in one context.
+struct Row<'a> {
+    task: &'a str,
+    /// Language, tags and environment, as in the signature.
+    context: &'a [String],
+    all: Rate,
+    habits: BTreeMap<&'a str, Rate>,
+}
+
+/// The evidence of one domain.
+struct Domain<'a> {
+    name: Option<&'a str>,
+    window: Window,
+    rows: Vec<Row<'a>>,
+}
+
+/// Some rows of a domain, with the totals of their tasks.
+struct Part<'a> {
+    picked: Vec<bool>,
+    tasks: BTreeMap<&'a str, Rate>,
+    all: Rate,
+}
+
+/// What one habit makes in one domain.
+struct Test<'a> {
+    domain: &'a Domain<'a>,
+    habit: &'a str,
+    /// Over all tasks; `None` if too few of them tell.
+    general: Option<Contrast>,
+    /// Where the context makes the largest difference.
+    special: Option<Special>,
+}
+
+/// What a habit makes with and without one part of the context.
+struct Special {
+    context: String,
+    with: Contrast,
+    without: Contrast,
+    /// The chance of a difference as large as this if there were none.
+    differs: f64,
+}
+
+impl<'a> Domain<'a> {
+    fn new(name: Option<&'a str>, patterns: &[&'a Pattern], learner: &Learner, now: DateTime<Utc>) -> Self {
+        let rate = |pattern: &'a Pattern, branch: &str| {
+            pattern.branches.get(branch).map(|evidence| Rate::from(learner.support(evidence, now))).unwrap_or_default()
+        };
+        let [whole, early] = Window::ALL;
+        let lengths = patterns.iter().map(|pattern| {
+            let (all, long) = (rate(pattern, whole.branch()), rate(pattern, early.branch()));
+            (task_of(pattern), Stratum { with: all.minus(long), without: long })
+        });
+        let window = if given_away_by_length(lengths) { early } else { whole };
+        let row = |pattern: &&'a Pattern| {
+            let habits = pattern.branches.iter().filter(|(branch, _)| branch.starts_with(window.branch()));
+            let habits = habits.filter(|(branch, _)| *branch != window.branch());
+            Row {
+                task: task_of(pattern),
+                context: pattern.signature.get(1..).unwrap_or_default(),
+                all: rate(pattern, window.branch()),
+                habits: habits
+                    .map(|(branch, evidence)| (branch.as_str(), Rate::from(learner.support(evidence, now))))
+                    .collect(),
+            }
+        };
+        Self { name, window, rows: patterns.iter().map(row).collect() }
+    }
+
+    fn situation(&self) -> Situation {
+        Situation { domain: self.name.map(str::to_owned), ..Situation::default() }
+    }
+
+    fn part(&self, pick: impl Fn(&Row<'a>) -> bool) -> Part<'a> {
+        let picked: Vec<bool> = self.rows.iter().map(pick).collect();
+        let mut part = Part { picked, tasks: BTreeMap::new(), all: Rate::default() };
+        for (row, _) in self.rows.iter().zip(&part.picked).filter(|(_, picked)| **picked) {
+            let task = part.tasks.entry(row.task).or_default();
+            *task = task.plus(row.all);
+            part.all = part.all.plus(row.all);
+        }
+        part
+    }
+
+    /// All habits that are tested.
+    fn tests(&'a self, quorum: f64) -> Vec<Test<'a>> {
+        let mut rows_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (place, row) in self.rows.iter().enumerate() {
+            for habit in row.habits.keys() {
+                rows_of.entry(habit).or_default().push(place);
+            }
+        }
+        let whole = self.part(|_| true);
+        let contexts = self.contexts();
+        let enough = |contrast: &Contrast| {
+            let least = quorum.max(RARE * (contrast.with.trials + contrast.without.trials));
+            contrast.with.trials >= least && contrast.without.trials >= least
+        };
+        let test = |(habit, rows): (&'a str, Vec<usize>)| {
+            let general = self.contrast(&whole, habit, &rows).filter(enough);
+            let specials = contexts.iter().filter_map(|(context, parts)| {
+                let [with, without] = parts.each_ref().map(|part| self.contrast(part, habit, &rows).filter(enough));
+                let (with, without) = (with?, without?);
+                Some(Special { context: (*context).to_owned(), differs: with.same_as(&without), with, without })
+            });
+            let special = specials.min_by(|a, b| a.differs.total_cmp(&b.differs));
+            Test { domain: self, habit, general, special }
+        };
+        rows_of.into_iter().map(test).collect()
+    }
+
+    /// The languages and tags that some tasks have and others do not, with the evidence of both.
+    fn contexts(&self) -> Vec<(&'a str, [Part<'a>; 2])> {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for context in self.rows.iter().flat_map(|row| row.context).filter(|context| environment_of(context).is_none())
+        {
+            *counts.entry(context).or_default() += 1;
+        }
+        let mut frequent: Vec<(&str, usize)> =
+            counts.into_iter().filter(|(_, count)| *count < self.rows.len()).collect();
+        frequent.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        frequent.truncate(CONTEXTS);
+        let parts = |(context, _): (&'a str, usize)| {
+            let has = |row: &Row<'a>| row.context.iter().any(|one| one == context);
+            (context, [self.part(has), self.part(|row| !has(row))])
+        };
+        frequent.into_iter().map(parts).collect()
+    }
+
+    /// What a habit, which these rows have, makes in a part of the domain.
+    fn contrast(&self, part: &Part<'a>, habit: &str, rows: &[usize]) -> Option<Contrast> {
+        let mut with: BTreeMap<&str, Rate> = BTreeMap::new();
+        for row in rows.iter().filter(|place| part.picked[**place]).map(|place| &self.rows[*place]) {
+            let task = with.entry(row.task).or_default();
+            *task = task.plus(row.habits[habit]);
+        }
+        let mut rest = part.all;
+        let mut strata: Vec<Stratum> = Vec::with_capacity(with.len() + 1);
+        for (task, with) in with {
+            let all = part.tasks[task];
+            rest = rest.minus(all);
+            strata.push(Stratum { with, without: all.minus(with) });
+        }
+        strata.push(Stratum { with: Rate::default(), without: rest });
+        Contrast::of(strata, TASKS)
+    }
+
+    fn heuristic(
+        &self,
+        learner: LearnerId,
+        scope: &Scope,
+        situation: Situation,
+        branch: &str,
+        contrast: Contrast,
+    ) -> Option<Heuristic> {
+        let habit = (self.window, self.window.habit(branch)?);
+        let mut heuristic = Heuristic::new(learner, scope, situation, habit, contrast);
+        for row in self.rows.iter().filter(|row| row.habits.contains_key(branch)) {
+            let environment = row.context.iter().filter_map(|part| environment_of(part)).collect();
+            *heuristic.environments.entry(environment).or_default() += 1;
+        }
+        Some(heuristic)
+    }
+}
+
+impl Special {
+    /// The situations in which the habit does something for sure.
+    fn situations(&self, domain: &Domain<'_>) -> Vec<(Situation, Contrast)> {
+        let with = Situation { context: Some(self.context.clone()), ..domain.situation() };
+        let without = Situation { unless: BTreeSet::from([self.context.clone()]), ..domain.situation() };
+        let both = [(with, self.with), (without, self.without)];
+        both.into_iter().filter(|(_, contrast)| contrast.at_least() > 0.0).collect()
+    }
+}
+
+fn task_of(pattern: &Pattern) -> &str {
+    pattern.signature.first().map(String::as_str).unwrap_or_default()
+}
+
+/// Whether short episodes succeed so much more than long ones on the same task that the length gives the outcome away.
+fn given_away_by_length<'a>(rows: impl Iterator<Item = (&'a str, Stratum)>) -> bool {
+    let mut tasks: BTreeMap<&str, Stratum> = BTreeMap::new();
+    for (task, Stratum { with, without }) in rows {
+        let sum = tasks.entry(task).or_default();
+        *sum = Stratum { with: sum.with.plus(with), without: sum.without.plus(without) };
+    }
+    Contrast::of(tasks.into_values(), TASKS).is_some_and(|contrast| contrast.interval.0 > GIVEN_AWAY.ln())
+}
+
+/// Finds contrary advice: different tools to use right after the same moves in the same situation.
+fn resolve(heuristics: &mut [Heuristic]) {
+    let mut contrary: BTreeMap<(Situation, Vec<String>), Vec<usize>> = BTreeMap::new();
+    let advised = |one: &Heuristic| one.advice == Advice::Do && !one.habit.after.is_empty();
+    for (place, one) in heuristics.iter().enumerate().filter(|(_, one)| advised(one)) {
+        contrary.entry((one.situation.clone(), one.habit.after.clone())).or_default().push(place);
+    }
+    for mut places in contrary.into_values().filter(|places| places.len() > 1) {
+        places.sort_by(|a, b| {
+            let [a, b] = [a, b].map(|place| &heuristics[*place]);
+            b.contrast.log_odds.total_cmp(&a.contrast.log_odds).then(a.id.cmp(&b.id))
+        });
+        let best = places[0];
+        let (best_id, best_contrast) = (heuristics[best].id, heuristics[best].contrast);
+        for (rank, place) in places.iter().enumerate().skip(1) {
+            let better = best_contrast.better_than(&heuristics[*place].contrast);
+            let other = heuristics[*place].id;
+            let sure = better >= SURE;
+            heuristics[*place].rival = Some(Rival { heuristic: best_id, better: 1.0 - better });
+            heuristics[*place].standing = if sure { Standing::Outdone } else { Standing::Contested };
+            if rank == 1 {
+                heuristics[best].rival = Some(Rival { heuristic: other, better });
+                heuristics[best].standing = if sure { Standing::Active } else { Standing::Contested };
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Heuristics as the engine knows them: derived when the evidence has changed, judged by what showing them did.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::Memory;
+use super::projection::Mark;
+use crate::derive::derive;
+use crate::learn::{SHOWN, WITHHELD, exposure_of};
+use crate::statistics::Rate;
+use crate::{
+    Advice, Basis, Feedback, Freshness, Heuristic, HeuristicId, Pattern, PatternId, Playbook, Result, Scope, Standing,
+    Task, Trust, Uplift,
+};
+
+/// How many times as long as deriving took heuristics may be used by recall before they are derived again.
+const PATIENCE: u32 = 20;
+/// Scopes whose heuristics are kept.
+const SCOPES: usize = 1_000;
+
+/// The heuristics of each scope, as they were last derived.
+#[derive(Debug, Default)]
+pub(crate) struct Derived(Mutex<HashMap<Scope, Entry>>);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    mark: Mark,
+    bucket: i64,
+    at: Instant,
+    took: Duration,
+    heuristics: Arc<[Heuristic]>,
+}
+
+/// What showing memories did to the success of episodes.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpliftReport {
+    /// All that was recalled, against episodes for which all of it was withheld; `None` as long as nothing was withheld.
+    pub overall: Option<Uplift>,
+    /// The heuristics that were shown in at least as many episodes as the quorum.
+    pub heuristics: BTreeMap<HeuristicId, Uplift>,
+}
+
+/// A heuristic that fits a task.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Advised {
+    /// The heuristic.
+    pub heuristic: Heuristic,
+    /// Whether it still fits the task's environment.
+    pub freshness: Freshness,
+}
+
+impl Memory {
+    /// The heuristics that the evidence of this scope supports now, whatever their standing, best supported first.
+    ///
+    /// Derived from the habits of trusted episodes; reads them all if something was learned since the last time.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn heuristics(&self) -> Result<Vec<Heuristic>> {
+        Ok(self.derived(Duration::ZERO).await.map_err(|error| error.in_operation("heuristics"))?.to_vec())
+    }
+
+    /// The heuristics that are shown, put together: one playbook for each situation, the best supported first.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn playbooks(&self) -> Result<Vec<Playbook>> {
+        let heuristics = self.derived(Duration::ZERO).await.map_err(|error| error.in_operation("playbooks"))?;
+        Ok(Playbook::compose(&heuristics))
+    }
+
+    /// What showing memories did, overall and for each heuristic, with 95 % intervals.
+    ///
+    /// Causal as far as something was withheld by chance: see [`MemoryBuilder::hold_out`](crate::MemoryBuilder::hold_out).
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn uplift(&self) -> Result<UpliftReport> {
+        let learner = self.inner.projection.id();
+        let overall = exposure_of(learner, &self.scope, None).id;
+        let pattern = self.inner.projection.patterns(&[overall]).await.map_err(|error| error.in_operation("uplift"))?;
+        let overall = pattern.into_iter().flatten().next().and_then(|pattern| {
+            let (shown, withheld) = (self.rate(&pattern, SHOWN), self.rate(&pattern, WITHHELD));
+            (withheld.trials > 0.0).then(|| Uplift::new(shown, withheld, Basis::Withheld))
+        });
+        let derived = self.derived(Duration::ZERO).await.map_err(|error| error.in_operation("uplift"))?;
+        let heuristics = derived.iter().filter_map(|one| Some((one.id, one.uplift?))).collect();
+        Ok(UpliftReport { overall, heuristics })
+    }
+
+    /// What untrusted sources have shown and too few trusted episodes have confirmed, by rising id: it has no part in any
+    /// answer. A branch is confirmed when at least the quorum of trusted episodes have shown the same.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn quarantined(&self) -> Result<Vec<Pattern>> {
+        let all = self.patterns().await.map_err(|error| error.in_operation("quarantined"))?;
+        let trusted: HashMap<PatternId, &Pattern> =
+            all.iter().filter(|pattern| pattern.trust == Trust::Trusted).map(|pattern| (pattern.id, pattern)).collect();
+        let quorum = u64::from(self.learner().quorum);
+        let untrusted = all.iter().filter(|pattern| pattern.trust == Trust::Untrusted);
+        let quarantined = untrusted.filter_map(|pattern| {
+            let twin = trusted.get(&pattern.with_trust(Trust::Trusted).id);
+            let confirmed = |branch: &String| {
+                twin.and_then(|twin| twin.branches.get(branch)).is_some_and(|seen| seen.total().episodes >= quorum)
+            };
+            let mut rest = pattern.clone();
+            rest.branches.retain(|branch, _| !confirmed(branch));
+            (!rest.branches.is_empty()).then_some(rest)
+        });
+        Ok(quarantined.collect())
+    }
+
+    /// The heuristics to show for a task, best supported first, those of another environment last.
+    pub(super) async fn advice_for(&self, task: &Task) -> Result<Vec<Advised>> {
+        const MOST: usize = 10;
+        let derived = self.derived(Duration::MAX).await?;
+        let fitting = derived.iter().filter(|one| one.is_shown() && one.situation.fits(task));
+        let mut advised: Vec<Advised> =
+            fitting.map(|one| Advised { heuristic: one.clone(), freshness: one.freshness(task) }).collect();
+        advised.sort_by_key(|one| matches!(one.freshness, Freshness::Drifted(_)));
+        advised.truncate(MOST);
+        Ok(advised)
+    }
+
+    /// The heuristics as of now, or as of at most `patience` ago if deriving them takes long.
+    async fn derived(&self, patience: Duration) -> Result<Arc<[Heuristic]>> {
+        let bucket = self.learner().bucket_of(self.inner.clock.now());
+        let known = self.inner.derived.0.lock().await.get(&self.scope).cloned();
+        if let Some(entry) = known {
+            let recent = entry.at.elapsed() < patience.min(entry.took.saturating_mul(PATIENCE));
+            if recent || (entry.bucket == bucket && entry.mark == self.inner.projection.mark().await?) {
+                return Ok(entry.heuristics);
+            }
+        }
+        let at = Instant::now();
+        let (mark, mut habits) = self.inner.projection.habits(&self.scope).await?;
+        habits.retain(|habit| habit.trust == Trust::Trusted);
+        let mut heuristics = derive(self.learner(), &self.scope, &habits, self.inner.clock.now());
+        self.judge(&mut heuristics).await?;
+        let heuristics: Arc<[Heuristic]> = heuristics.into();
+        let entry = Entry { mark, bucket, at, took: at.elapsed(), heuristics: Arc::clone(&heuristics) };
+        let mut derived = self.inner.derived.0.lock().await;
+        if derived.len() >= SCOPES {
+            derived.clear();
+        }
+        derived.insert(self.scope.clone(), entry);
+        Ok(heuristics)
+    }
+
+    /// Adds what showing the heuristics did, and retires those that do harm.
+    async fn judge(&self, heuristics: &mut [Heuristic]) -> Result<()> {
+        let learner = self.inner.projection.id();
+        let ids: Vec<PatternId> =
+            heuristics.iter().map(|one| exposure_of(learner, &self.scope, Some(one.id)).id).collect();
+        let exposures = self.inner.projection.patterns(&ids).await?;
+        let quorum = f64::from(self.learner().quorum);
+        for (heuristic, exposure) in heuristics.iter_mut().zip(exposures) {
+            let Some(exposure) = exposure else { continue };
+            let (shown, withheld) = (self.rate(&exposure, SHOWN), self.rate(&exposure, WITHHELD));
+            if shown.trials >= quorum {
+                let otherwise = match heuristic.advice {
+                    Advice::Do => heuristic.contrast.without,
+                    Advice::Avoid => heuristic.contrast.with,
+                };
+                heuristic.uplift = Some(if withheld.trials >= quorum {
+                    Uplift::new(shown, withheld, Basis::Withheld)
+                } else {
+                    Uplift::new(shown, otherwise, Basis::Observed)
+                });
+            }
+            let harmed = heuristic.uplift.is_some_and(|uplift| uplift.is_harmful());
+            if harmed || self.said_to_be_harmful(&exposure) {
+                heuristic.standing = Standing::Retired;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether enough agents said so, and more than half of those that said anything, with 90 % confidence.
+    fn said_to_be_harmful(&self, exposure: &Pattern) -> bool {
+        let said = |feedback: Feedback| self.rate(exposure, feedback.as_str()).trials;
+        let harmful = said(Feedback::Harmful);
+        let all = harmful + said(Feedback::Used) + said(Feedback::Ignored);
+        harmful >= f64::from(self.learner().quorum) && Rate::new(all, harmful).interval(1.645).0 > 0.5
+    }
+
+    fn rate(&self, pattern: &Pattern, branch: &str) -> Rate {
+        pattern.branches.get(branch).map(|evidence| Rate::from(self.support(evidence))).unwrap_or_default()
+    }
+}

@@ -1,0 +1,183 @@
+//! Habits: what episodes of one task did, and how they fared. The evidence that heuristics are derived from.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::learn::signature;
+use crate::text::terms;
+use crate::{Move, Step, Task};
+
+/// The first steps that the early window sees.
+const EARLY: usize = 3;
+/// The first steps that the whole window sees: later ones are too late to be advice, and rows stay small.
+const WHOLE: usize = 50;
+/// What a part of a task's signature begins with that states a fact about the environment.
+const ENVIRONMENT: &str = "environment ";
+
+/// Using a tool, anywhere or right after certain moves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Habit {
+    /// Up to two moves right before, written as [`Move`] does; empty for anywhere in the episode.
+    pub after: Vec<String>,
+    /// The tool, whether it then went well or not: the agent chooses only what it tries.
+    pub tool: String,
+}
+
+impl Habit {
+    /// All habits within these steps.
+    fn of(steps: &[Step]) -> BTreeSet<Self> {
+        let moves: Vec<String> = steps.iter().map(signature).collect();
+        let mut habits = BTreeSet::new();
+        for (place, step) in steps.iter().enumerate() {
+            let before = |count: usize| Self { after: moves[place - count..place].to_vec(), tool: step.tool.clone() };
+            habits.extend((0..=place.min(2)).map(before));
+        }
+        let start = steps.first().map(|step| Self { after: vec![Move::Start.signature()], tool: step.tool.clone() });
+        habits.extend(start);
+        habits
+    }
+
+    /// Whether these steps have it.
+    pub fn is_in(&self, steps: &[Step]) -> bool {
+        Self::of(steps).contains(self)
+    }
+}
+
+impl fmt::Display for Habit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.tool)?;
+        let moves = self.after.iter().map(|part| match Move::parse(part) {
+            Some(Move::Start) => "the start".to_owned(),
+            Some(one) => one.to_string(),
+            None => part.clone(),
+        });
+        let moves: Vec<String> = moves.collect();
+        if moves.is_empty() { Ok(()) } else { write!(f, " right after {}", moves.join(" > ")) }
+    }
+}
+
+/// Which part of an episode a habit is looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// All of it; up to 50 steps.
+    Whole,
+    /// Its first three steps, in episodes that go on after them. Where episodes end as soon as the task is done, long ones
+    /// have failed so far, and whatever fills them would look harmful (immortal time bias). Comparing what was done up to one
+    /// point among those that reached it avoids this (landmark analysis: J. R. Anderson, K. C. Cain, R. D. Gelber,
+    /// "Analysis of survival by tumor response", 1983).
+    Early,
+}
+
+impl Window {
+    pub(crate) const ALL: [Self; 2] = [Self::Whole, Self::Early];
+
+    /// The branch that counts all episodes which the window looks at.
+    pub(crate) const fn branch(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Early => "early",
+        }
+    }
+
+    /// The steps of an episode that the window sees; `None` if it does not look at such an episode.
+    pub(crate) fn of(self, steps: &[Step]) -> Option<&[Step]> {
+        match self {
+            Self::Whole => Some(&steps[..steps.len().min(WHOLE)]),
+            Self::Early => steps.get(..EARLY).filter(|_| steps.len() > EARLY),
+        }
+    }
+
+    /// The branches of one episode: all that it does within the window, and the one of all episodes.
+    pub(crate) fn branches(self, steps: &[Step]) -> Vec<String> {
+        let Some(seen) = self.of(steps) else { return Vec::new() };
+        let named = Habit::of(seen).into_iter().filter_map(|habit| Some(self.branch_of(&habit)?));
+        std::iter::once(self.branch().to_owned()).chain(named).collect()
+    }
+
+    fn branch_of(self, habit: &Habit) -> Option<String> {
+        Some(format!("{} {}", self.branch(), serde_json::to_string(habit).ok()?))
+    }
+
+    /// The habit that a branch of this window counts.
+    pub(crate) fn habit(self, branch: &str) -> Option<Habit> {
+        serde_json::from_str(branch.strip_prefix(self.branch())?.strip_prefix(' ')?).ok()
+    }
+}
+
+/// The signature of a task: its terms, then each part of its context. Tasks of the same terms are the same task.
+pub(crate) fn task_signature(task: &Task) -> Vec<String> {
+    let distinct: BTreeSet<String> = terms(&task.text).into_iter().collect();
+    let distinct: Vec<String> = distinct.into_iter().collect();
+    let environment = task.environment.iter().filter_map(environment_part);
+    std::iter::once(distinct.join(" ")).chain(contexts(task)).chain(environment).collect()
+}
+
+/// A fact about the environment as a part of a task's signature.
+fn environment_part(fact: (&String, &String)) -> Option<String> {
+    Some(format!("{ENVIRONMENT}{}", serde_json::to_string(&fact).ok()?))
+}
+
+/// The fact about the environment that a part of a task's signature states, if it does.
+pub(crate) fn environment_of(part: &str) -> Option<(String, String)> {
+    serde_json::from_str(part.strip_prefix(ENVIRONMENT)?).ok()
+}
+
+/// The parts of a task's context that heuristics may be special to: `language=…`, `tag=…`.
+pub(crate) fn contexts(task: &Task) -> impl Iterator<Item = String> {
+    let language = task.language.iter().map(|language| format!("language={language}"));
+    language.chain(task.tags.iter().map(|tag| format!("tag={tag}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps() -> Vec<Step> {
+        vec![Step::new("grep").error(""), Step::new("edit"), Step::new("test"), Step::new("test")]
+    }
+
+    #[test]
+    fn habits_are_attempts_after_up_to_two_moves() {
+        let habits: Vec<String> = Habit::of(&steps()[..3]).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            habits,
+            [
+                "edit",
+                "grep",
+                "test",
+                "test right after edit",
+                "edit right after grep!",
+                "test right after grep! > edit",
+                "grep right after the start",
+            ]
+        );
+        assert!(Habit { after: vec!["-grep".to_owned()], tool: "edit".to_owned() }.is_in(&steps()));
+        assert!(!Habit { after: vec!["+grep".to_owned()], tool: "edit".to_owned() }.is_in(&steps()));
+    }
+
+    #[test]
+    fn windows_name_their_branches_apart() {
+        let whole = Window::Whole.branches(&steps());
+        let early = Window::Early.branches(&steps());
+        assert_eq!((whole[0].as_str(), early[0].as_str()), ("whole", "early"));
+        assert_eq!(early.len(), 8);
+        assert!(whole.iter().skip(1).all(|branch| Window::Whole.habit(branch).is_some()));
+        assert!(whole.iter().all(|branch| Window::Early.habit(branch).is_none()));
+        assert_eq!(Window::Early.habit(&early[1]).unwrap(), Habit::of(&steps()).into_iter().next().unwrap());
+        assert!(Window::Early.branches(&steps()[..3]).is_empty(), "an episode of three steps ends there");
+    }
+
+    #[test]
+    fn tasks_of_the_same_words_are_the_same() {
+        let task = Task::new("Fix the login!").tag("auth").language("rust").environment("rustc", "1.95");
+        let same = Task { text: "login: FIXING".to_owned(), ..task.clone() };
+        assert_eq!(
+            task_signature(&task),
+            ["fix login", "language=rust", "tag=auth", "environment [\"rustc\",\"1.95\"]"]
+        );
+        assert_eq!(environment_of(&task_signature(&task)[3]), Some(("rustc".to_owned(), "1.95".to_owned())));
+        assert_eq!(task_signature(&task), task_signature(&same));
+    }
+}
