@@ -86,7 +86,7 @@ fn open_episodes(first: u32) -> Vec<Record> {
     }
     let id = samples::episode_id(first + 1_000);
     let (scope, started_at) = (samples::scope("a/b"), "2016-12-31T23:59:60.000000001Z".parse().unwrap());
-    records.push(Record::Open(OpenedEpisode { id, scope, task: Task::new(""), started_at }));
+    records.push(Record::Open(OpenedEpisode { id, scope, task: Task::new(""), started_at, lease: None, state: None }));
     records.push(Record::Step(OpenedStep { episode: id, index: 0, step: full_step() }));
     records.push(Record::Step(OpenedStep { episode: id, index: u32::MAX, step: Step::new("") }));
     records

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::jobs::{self, Jobs};
+use super::live::LiveEpisodes;
 use super::projection::Projection;
 use super::{Inner, Memory, StepDurability};
 use crate::clock::RisingClock;
@@ -12,12 +14,13 @@ use crate::{
     Batch, Clock, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record, Result,
     Scope, Stored, SystemClock, VectorSpace,
 };
+use chrono::TimeDelta;
 
 /// Puts a [`Memory`] together from a store and, where the defaults do not fit, other parts.
 ///
 /// # Default
 /// [`HashEmbedder`], [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
-/// randomness from the operating system.
+/// leases of 10 minutes, randomness from the operating system.
 #[derive(Debug)]
 pub struct MemoryBuilder {
     store: Option<Arc<dyn MemoryStore>>,
@@ -28,6 +31,7 @@ pub struct MemoryBuilder {
     scope: Scope,
     seed: Option<u64>,
     step_durability: StepDurability,
+    lease: TimeDelta,
 }
 
 impl Default for MemoryBuilder {
@@ -41,6 +45,7 @@ impl Default for MemoryBuilder {
             scope: Scope::default(),
             seed: None,
             step_durability: StepDurability::default(),
+            lease: TimeDelta::minutes(10),
         }
     }
 }
@@ -102,9 +107,21 @@ impl MemoryBuilder {
         self
     }
 
-    /// Checks everything, claims the store for the embedder's vector space, and starts learning beside the caller.
+    /// Sets how long an open episode stays this engine's without a sign of life, from 1 second to 1 day.
     ///
-    /// Must be called within a tokio runtime with time enabled; learning stops with that runtime or with the last handle.
+    /// The engine renews the leases of the episodes that have a handle, three times in this span. If the process dies, or the
+    /// handle is dropped, others can [resume](Memory::resume) the episode when the lease has run out, until a
+    /// [sweep](Memory::sweep) closes it, which happens within the next such span.
+    #[must_use]
+    pub fn lease(mut self, lease: TimeDelta) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Checks everything, claims the store for the embedder's vector space, and starts the jobs beside the caller; see
+    /// [`Health::jobs`](crate::Health::jobs).
+    ///
+    /// Must be called within a tokio runtime with time enabled; the jobs stop with that runtime or with the last handle.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for a setting out of range or a missing store;
@@ -113,19 +130,27 @@ impl MemoryBuilder {
         let store = self.store.ok_or_else(|| Error::invalid("store", "not set", "a MemoryStore"))?;
         self.learner.validate()?;
         self.limits.validate()?;
+        self.step_durability.validate()?;
+        if !(TimeDelta::seconds(1)..=TimeDelta::days(1)).contains(&self.lease) {
+            return Err(Error::invalid("lease", self.lease, "1 second..=1 day"));
+        }
         claim(&*store, self.embedder.space()).await?;
         let projection = Projection::new(Arc::clone(&store), self.learner);
         projection.claim().await?;
+        let clock = Arc::new(RisingClock::new(self.clock));
         let inner = Arc::new(Inner {
             projection,
+            live: Arc::new(LiveEpisodes::new(Arc::clone(&store), Arc::clone(&clock), self.lease)),
+            jobs: Jobs::new(),
             store,
             embedder: self.embedder,
             limits: self.limits,
-            clock: RisingClock::new(self.clock),
+            clock,
             random: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             step_durability: self.step_durability,
         });
         Projection::spawn(&inner);
+        jobs::spawn(&inner);
         Ok(Memory { inner, scope: self.scope })
     }
 }
