@@ -182,7 +182,7 @@ async fn steps_kept_until_completion_do_not_displace_stored_ones() {
     one.step(Step::new("read")).await.unwrap();
     one.hand_over().await.unwrap();
     let mut other = late.resume(one.id()).await.unwrap();
-    clock.advance(TimeDelta::minutes(10));
+    clock.advance(TimeDelta::seconds(601));
     let mut one = each.resume(one.id()).await.unwrap();
     one.step(Step::new("edit")).await.unwrap();
     for _ in 0..3 {
