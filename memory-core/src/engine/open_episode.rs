@@ -79,7 +79,8 @@ pub struct OpenEpisode {
 
 impl OpenEpisode {
     pub(super) fn new(memory: Memory, live: Arc<Live>, opened: OpenedEpisode, steps: Vec<Step>) -> Self {
-        let encoded = opened.clone().into_interrupted(steps.clone()).encoded_len();
+        // A moment with a fraction of a second takes up to 10 bytes more than one without.
+        let encoded = opened.clone().into_interrupted(steps.clone()).encoded_len() + 10;
         Self { memory, live, opened, kept: steps.len(), steps, encoded, closed: false, similar: None }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use memory_core::testkit::{Fault, Gate, Operation, samples};
 use memory_core::{
-    Durability, EpisodeId, Error, ErrorKind, InMemoryStore, Lease, Limits, Memory, OpenEpisode, OpenedEpisode, Outcome,
-    RecordKind, Scope, Step, StepDurability, Task, Verdict,
+    Durability, EpisodeId, Error, ErrorKind, InMemoryStore, Lease, Limits, Memory, OpenedEpisode, Outcome, RecordKind,
+    Scope, Step, StepDurability, Task, Verdict,
 };
 
 use crate::{Faulty, Manual, clock, count, counts, engine, faulty, fold_of_log, job, lost, opened, pass, stored};
@@ -150,14 +150,7 @@ async fn a_renewal_leaves_alone_what_another_has_taken() {
 /// The write comes before the renewal has noticed.
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_was_replaced_cannot_write() {
-    let write: [fn(&mut OpenEpisode) -> std::pin::Pin<Box<dyn Future<Output = Option<Error>> + '_>>; 5] = [
-        |open| Box::pin(async { open.step(Step::new("edit")).await.err() }),
-        |open| Box::pin(async { open.complete(Outcome::failure("")).await.err() }),
-        |open| Box::pin(async { open.checkpoint("here").await.err() }),
-        |open| Box::pin(async { open.hand_over().await.err() }),
-        |open| Box::pin(async { open.step(Step::new("read")).await.err() }),
-    ];
-    for write in write {
+    for way in 0..5 {
         for given_back in [false, true] {
             let (_, clock, one, other) = two().await;
             let mut open = opened(&one).await;
@@ -168,7 +161,14 @@ async fn a_holder_that_was_replaced_cannot_write() {
                 taken.hand_over().await.unwrap();
             }
             let before = stored(&one).await;
-            assert_lost(&write(&mut open).await.unwrap());
+            let error = match way {
+                0 => open.step(Step::new("edit")).await.unwrap_err(),
+                1 => open.step(Step::new("read")).await.unwrap_err(),
+                2 => open.complete(Outcome::failure("")).await.unwrap_err(),
+                3 => open.checkpoint("here").await.unwrap_err(),
+                _ => open.hand_over().await.unwrap_err(),
+            };
+            assert_lost(&error);
             assert_eq!(stored(&one).await, before);
         }
     }
