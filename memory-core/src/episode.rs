@@ -31,6 +31,28 @@ impl fmt::Display for EpisodeId {
     }
 }
 
+/// The identity of one who holds open episodes: one engine ([`Memory`](crate::Memory)) in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HolderId(Uuid);
+
+impl HolderId {
+    /// The holder of this UUID.
+    pub const fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID.
+    pub const fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl fmt::Display for HolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What is to be done, and in which situation.
 ///
 /// ```
@@ -391,6 +413,34 @@ pub struct OpenedEpisode {
     pub source: Source,
     /// What the memory showed or withheld so far.
     pub receipt: Option<Receipt>,
+    /// Who works on it; `None` after it was [handed over](crate::OpenEpisode::hand_over), until someone resumes it.
+    pub lease: Option<Lease>,
+    /// What the agent kept at its last [checkpoint](crate::OpenEpisode::checkpoint), if there was one.
+    pub state: Option<String>,
+}
+
+/// The right to work on an open episode. Its holder renews it; when it runs out, others may take the episode or close it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Whose it is.
+    pub holder: HolderId,
+    /// From this moment on it is no more.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl OpenedEpisode {
+    /// The episode that it becomes.
+    pub(crate) fn into_episode(self, steps: Vec<Step>, outcome: Outcome, completed_at: DateTime<Utc>) -> Episode {
+        let Self { id, scope, task, started_at, source, receipt, lease: _, state: _ } = self;
+        let completed_at = completed_at.max(started_at);
+        Episode { id, scope, task, steps, outcome, started_at, completed_at, source, receipt }
+    }
+
+    /// The episode that it becomes when its lease runs out: it ends with the lease, whoever notices and when.
+    pub(crate) fn into_interrupted(self, steps: Vec<Step>) -> Episode {
+        let ended = self.lease.map_or(self.started_at, |lease| lease.expires_at);
+        self.into_episode(steps, Outcome::new(Verdict::Interrupted, "its lease ran out"), ended)
+    }
 }
 
 /// A step of an open episode, as the store holds it.

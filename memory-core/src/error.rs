@@ -18,6 +18,11 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The episode is complete: it takes no more steps and no second outcome.
     EpisodeClosed,
+    /// Another holder has the open episode; the message says until when. Temporary: leases end.
+    Held,
+    /// The handle has lost its episode: the lease ran out or was given up, and another holder may have taken it. What the
+    /// handle has not written is not written; resume the episode to go on.
+    LeaseLost,
     /// A condition of the batch does not hold; nothing was written. Read again, then decide.
     Conflict,
     /// The store holds vectors of another [`VectorSpace`](crate::VectorSpace).
@@ -49,6 +54,8 @@ impl fmt::Display for ErrorKind {
             Self::NotFound => "not found",
             Self::AlreadyExists => "already exists",
             Self::EpisodeClosed => "episode is closed",
+            Self::Held => "held by another",
+            Self::LeaseLost => "lease lost",
             Self::Conflict => "conflict",
             Self::SpaceMismatch => "other vector space",
             Self::Foreign => "not a database of this library",
@@ -82,11 +89,12 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind` with a message that says what was wrong. Only [`ErrorKind::Busy`] starts as temporary.
+    /// An error of `kind` with a message that says what was wrong. Only [`ErrorKind::Busy`] and
+    /// [`ErrorKind::Held`] start as temporary.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
-            temporary: kind == ErrorKind::Busy,
+            temporary: matches!(kind, ErrorKind::Busy | ErrorKind::Held),
             operation: None,
             message: message.into(),
             source: None,
@@ -160,5 +168,6 @@ mod tests {
         let error = Error::new(ErrorKind::Corrupt, "the effect").with_source(cause);
         assert_eq!(StdError::source(&error).map(ToString::to_string).as_deref(), Some("input/output error: the cause"));
         assert!(Error::new(ErrorKind::Busy, "locked").is_temporary());
+        assert!(Error::new(ErrorKind::Held, "until noon").is_temporary());
     }
 }

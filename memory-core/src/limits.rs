@@ -12,6 +12,7 @@ use crate::{Episode, Error, Outcome, Recording, Result, Search, Source, Step, Ta
 /// | each text of a step or an outcome | 10,000 bytes |
 /// | steps of an episode | 1,000 |
 /// | artifact | 1,000,000 bytes |
+/// | state of a checkpoint | 100,000 bytes |
 /// | encoded episode | 10,000,000 bytes; see [`Episode::encoded_len`] |
 /// | tags | 32, of 1 to 64 bytes each |
 /// | names of tools, domains, languages, artifacts, sources and environment facts | 1 to 128 bytes |
@@ -27,6 +28,8 @@ pub struct Limits {
     pub steps: usize,
     /// Bytes of an artifact.
     pub artifact_bytes: usize,
+    /// Bytes of a checkpoint's state.
+    pub state_bytes: usize,
     /// Tags of a task, and facts about its environment.
     pub tags: usize,
     /// Bytes of a tag.
@@ -42,6 +45,7 @@ impl Default for Limits {
             observation_bytes: 10_000,
             steps: 1_000,
             artifact_bytes: 1_000_000,
+            state_bytes: 100_000,
             tags: 32,
             tag_bytes: 64,
             name_bytes: 128,
@@ -78,6 +82,13 @@ impl Limits {
         self
     }
 
+    /// Sets the bytes of a checkpoint's state.
+    #[must_use]
+    pub fn with_state_bytes(mut self, state_bytes: usize) -> Self {
+        self.state_bytes = state_bytes;
+        self
+    }
+
     /// Sets the tags of a task.
     #[must_use]
     pub fn with_tags(mut self, tags: usize) -> Self {
@@ -107,6 +118,7 @@ impl Limits {
             ("limits.observation_bytes", self.observation_bytes),
             ("limits.steps", self.steps),
             ("limits.artifact_bytes", self.artifact_bytes),
+            ("limits.state_bytes", self.state_bytes),
             ("limits.tags", self.tags),
             ("limits.tag_bytes", self.tag_bytes),
             ("limits.name_bytes", self.name_bytes),
@@ -176,6 +188,10 @@ impl Limits {
             return Err(Error::invalid("started_at", started, format_args!("up to completed_at, {completed}")));
         }
         Ok(())
+    }
+
+    pub(crate) fn state(&self, state: &str) -> Result<()> {
+        text("state", state, self.state_bytes)
     }
 
     pub(crate) fn query(&self, query: &str) -> Result<()> {

@@ -280,6 +280,9 @@ impl Batch {
 pub enum Durability {
     /// On disk: it survives the process and the machine.
     Durable,
+    /// In the memory of this process and on its way to disk, where it is after a bounded time or number of writes; see
+    /// [`StepDurability::Batched`](crate::StepDurability::Batched). Only an engine acknowledges so, never a store.
+    Buffered,
     /// In memory: it is gone with the process.
     Volatile,
 }

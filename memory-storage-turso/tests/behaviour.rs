@@ -3,10 +3,11 @@
 mod common;
 
 use common::{episode, id, logged, moment, place, put, put_space, simple, vector};
+use memory_core::testkit::samples;
 use memory_core::{
     Batch, Cursor, Durability, ErrorKind, FeedEntry, HashEmbedder, Key, LearnerId, MemoryStore, MemoryStoreExt,
     OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Record, RecordKind, Scan, Scope, Search, Step, Task,
-    Vector, Version, Watermark,
+    Trust, Vector, Version, Watermark,
 };
 use memory_storage_turso::{TursoConfig, TursoStore};
 use uuid::Uuid;
@@ -21,8 +22,8 @@ fn pattern(scope: &Scope, signature: &str) -> Record {
 }
 
 fn open_episode(number: u128, scope: &Scope) -> Record {
-    let task = Task::new("something");
-    Record::Open(OpenedEpisode { id: id(number), scope: scope.clone(), task, started_at: moment(1) })
+    let (task, open) = (Task::new("something"), OpenedEpisode { id: id(number), ..samples::open(1) });
+    Record::Open(OpenedEpisode { scope: scope.clone(), task, started_at: moment(1), ..open })
 }
 
 fn step(number: u128, index: u32) -> Record {

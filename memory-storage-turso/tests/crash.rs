@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Dice, WORDS, assert_sound, fold, log, number, place, stored_patterns};
+use common::{Ahead, Dice, WORDS, assert_sound, fold, log, number, place, stored_patterns};
 use memory_core::testkit::process;
 use memory_core::{
     Episode, Key, Learner, Memory, MemoryStoreExt, OpenEpisode, Outcome, Record, Recording, Step, Stored, Task,
@@ -46,8 +46,9 @@ async fn store_of_child() -> TursoStore {
     TursoStore::open(std::env::var_os("STORE").unwrap()).await.unwrap()
 }
 
-async fn memory(store: TursoStore) -> Memory {
-    Memory::builder().store(store).build().await.unwrap()
+/// The `turn`-th who comes; an hour later than the one before, so that what that one left open can be taken up.
+async fn memory(store: TursoStore, turn: usize) -> Memory {
+    Memory::builder().store(store).clock(Ahead(i64::try_from(turn).unwrap())).build().await.unwrap()
 }
 
 /// Takes the steps that are left and completes; each acknowledgement is printed when it has come.
@@ -63,7 +64,8 @@ async fn finish(mut open: OpenEpisode) {
 
 /// Completes what earlier children began, then records from the number `FIRST` on until killed.
 async fn record_until_killed() {
-    let memory = memory(store_of_child().await).await;
+    let turn = std::env::var("TURN").unwrap().parse().unwrap();
+    let memory = memory(store_of_child().await, turn).await;
     for opened in memory.open_episodes().await.unwrap() {
         finish(memory.resume(opened.id).await.unwrap()).await;
     }
@@ -121,7 +123,8 @@ impl Witness {
     /// Starts a child and kills it at a random moment: a little while after a random line, which in every other round is the
     /// start of a projection. Takes in all that it printed.
     fn kill_a_child(&mut self, first: usize) {
-        let variables = [("STORE", self.path.to_str().unwrap()), ("FIRST", &first.to_string())];
+        let (first, turn) = (first.to_string(), (2 * self.round).to_string());
+        let variables = [("STORE", self.path.to_str().unwrap()), ("FIRST", &first), ("TURN", &turn)];
         let mut child = process::spawn(KILLED_WHILE_RECORDING, &variables);
         let (aim, most) = if self.round.is_multiple_of(2) { ("project", 6) } else { ("", 60) };
         let mut lines_left = self.dice.roll(most);
@@ -181,7 +184,7 @@ impl Witness {
         let behind = log.last().is_some_and(|(version, _)| *version > watermark);
         self.kills.projection_undone += usize::from(self.projecting && behind);
 
-        let memory = memory(store).await;
+        let memory = memory(store, 2 * round + 1).await;
         let episodes: Vec<Arc<Episode>> = log.into_iter().map(|(_, episode)| episode).collect();
         assert_eq!(memory.patterns().await.unwrap(), fold(&episodes), "round {round}: patterns with the tail");
         self.check_complete(&episodes);
@@ -247,7 +250,7 @@ async fn a_process_can_be_killed_while_it_records_and_learns() {
         last = witness.check().await;
     }
 
-    let memory = memory(TursoStore::open(&path).await.unwrap()).await;
+    let memory = memory(TursoStore::open(&path).await.unwrap(), 2 * ROUNDS).await;
     for opened in memory.open_episodes().await.unwrap() {
         finish(memory.resume(opened.id).await.unwrap()).await;
     }
@@ -272,7 +275,7 @@ async fn a_process_can_be_killed_while_it_records_and_learns() {
 #[tokio::test]
 async fn a_process_can_be_killed_while_it_makes_the_file() {
     if process::is_child() {
-        drop(memory(store_of_child().await).await);
+        drop(memory(store_of_child().await, 0).await);
         println!("made");
         loop {
             std::thread::park();
@@ -291,7 +294,7 @@ async fn a_process_can_be_killed_while_it_makes_the_file() {
         early += usize::from(!made);
         half_made += usize::from(!made && path.exists());
 
-        let memory = memory(TursoStore::open(&path).await.unwrap()).await;
+        let memory = memory(TursoStore::open(&path).await.unwrap(), 0).await;
         memory.record(Recording::new(Task::new("the first"), Outcome::success("done"))).await.unwrap();
         assert_eq!(memory.recall(&Task::new("the first"), 1).await.unwrap().episodes.len(), 1);
         memory.close().await.unwrap();

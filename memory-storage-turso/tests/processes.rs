@@ -6,12 +6,16 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use common::{Dice, assert_sound, fold, log, place, stored_patterns, text};
+use chrono::TimeDelta;
+use common::{Ahead, Dice, assert_sound, fold, log, place, stored_patterns, text};
 use memory_core::testkit::{process, samples};
 use memory_core::{
-    Batch, Counts, Episode, ErrorKind, Evidence, Key, Memory, MemoryStore, MemoryStoreExt, OpenedEpisode, OpenedStep,
-    Outcome, Pattern, PatternKind, Record, RecordKind, Scan, Step, Task, VectorSpace, Verdict,
+    Batch, Counts, Durability, Episode, ErrorKind, Evidence, Feedback, HeuristicId, Key, Memory, MemoryStore,
+    MemoryStoreExt, OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Receipt, Record, RecordKind, Scan,
+    Source, Step, StepDurability, Task, Trust, VectorSpace, Verdict,
 };
 use memory_storage_turso::TursoStore;
 
@@ -64,6 +68,7 @@ fn episodes(first: u32) -> Vec<Record> {
         let scope = samples::scope("acme/coder/s-1");
         let mut episode = Episode::new(samples::episode_id(number), scope, full_task("fix it"), steps, outcome, at, at);
         episode.task.tags.insert(format!("{number}"));
+        (episode.source, episode.receipt) = (Source::untrusted("a forum"), Some(full_receipt()));
         records.push(samples::logged_with(episode, samples::vector(&vectors[records.len() % 2])));
     }
     for (number, text) in (first + 10..).zip(samples::awkward_texts()) {
@@ -76,17 +81,37 @@ fn episodes(first: u32) -> Vec<Record> {
     records
 }
 
+/// Something of everything that can be shown, withheld and said.
+fn full_receipt() -> Receipt {
+    let advice = |n: u128| HeuristicId::new(samples::uuid(n));
+    Receipt {
+        withheld: true,
+        advice: BTreeMap::from([(advice(1), true), (advice(u128::MAX), false)]),
+        episodes: [samples::episode_id(1), samples::episode_id(2)].into(),
+        pitfalls: [samples::pattern(1).id].into(),
+        feedback: BTreeMap::from([
+            (advice(1), Feedback::Used),
+            (advice(2), Feedback::Ignored),
+            (advice(3), Feedback::Harmful),
+        ]),
+    }
+}
+
 fn open_episodes(first: u32) -> Vec<Record> {
     let mut records = Vec::new();
     for (number, text) in (first..).zip(samples::awkward_texts()) {
         let (mut opened, mut step) = (samples::open(number), samples::step(number, number));
         opened.task = full_task(&text).environment(&text, &text);
+        (opened.source, opened.receipt, opened.state) =
+            (Source::untrusted(&text), Some(full_receipt()), Some(text.clone()));
         step.step = Step::new(&text).action(&text).input(&text).ok(&text);
         records.extend([Record::Open(opened), Record::Step(step)]);
     }
     let id = samples::episode_id(first + 1_000);
     let (scope, started_at) = (samples::scope("a/b"), "2016-12-31T23:59:60.000000001Z".parse().unwrap());
-    records.push(Record::Open(OpenedEpisode { id, scope, task: Task::new(""), started_at }));
+    let (task, source) = (Task::new(""), Source::default());
+    let bare = OpenedEpisode { id, scope, task, started_at, source, receipt: None, lease: None, state: None };
+    records.push(Record::Open(bare));
     records.push(Record::Step(OpenedStep { episode: id, index: 0, step: full_step() }));
     records.push(Record::Step(OpenedStep { episode: id, index: u32::MAX, step: Step::new("") }));
     records
@@ -101,16 +126,10 @@ fn patterns(first: u32) -> Vec<Record> {
     };
     let mut records = Vec::new();
     for kind in PatternKind::ALL {
-        for domain in [None, Some("web".to_owned())] {
+        for (domain, trust) in [(None, Trust::Trusted), (Some("web".to_owned()), Trust::Untrusted)] {
             let signature = vec!["^".to_owned(), "+grep".to_owned(), "-cargo test".to_owned()];
-            let mut pattern = Pattern::new(
-                samples::learner(first),
-                samples::scope("acme/coder"),
-                Trust::Trusted,
-                kind,
-                domain,
-                signature,
-            );
+            let mut pattern =
+                Pattern::new(samples::learner(first), samples::scope("acme/coder"), trust, kind, domain, signature);
             pattern.branches = BTreeMap::from([
                 (String::new(), evidence(&[-20_000, -1, 0, 1, 20_400], [1, 3, 2])),
                 ("edit > test".to_owned(), evidence(&[i64::MIN, i64::MAX], [u64::MAX, u64::MAX, 0])),
@@ -295,29 +314,44 @@ fn endless(number: usize) -> Step {
     Step::new(["grep", "edit"][number % 2]).input(format!("step {number}")).ok("fine").tokens(number as u64)
 }
 
-#[tokio::test]
-async fn what_a_killed_process_began_another_one_completes() {
-    if process::is_child() {
-        let memory = memory(&store_of_child().await).await;
-        let mut open = memory.start(Task::new("begun by one process").domain("web")).await.unwrap();
-        loop {
-            open.step(endless(open.steps().len())).await.unwrap();
-            println!("step {}", open.id());
-        }
+/// Adds steps until killed; each acknowledgement is printed when it has come.
+async fn go_on_until_killed(memory: Memory) {
+    let mut open = memory.start(Task::new("begun by one process").domain("web")).await.unwrap();
+    loop {
+        let ack = open.step(endless(open.steps().len())).await.unwrap();
+        println!("step {} {:?}", open.id(), ack.durability);
     }
-    let (_folder, path) = place();
-    let test = "what_a_killed_process_began_another_one_completes";
+}
+
+/// A child that adds steps and was killed after so many of them: the episode, and how safe each step was said to be.
+fn kill_while_it_goes_on(test: &str, path: &Path, least: usize) -> (String, Vec<String>) {
     let mut child = process::spawn(test, &[("STORE", path.to_str().unwrap())]);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut steps = lines.filter_map(|line| line.strip_prefix("step ").map(str::to_owned));
-    let id = steps.by_ref().take(5).last().unwrap();
+    let mut told: Vec<String> = steps.by_ref().take(least).collect();
     child.kill().unwrap();
     child.wait().unwrap();
-    let acknowledged = 5 + steps.count();
+    told.extend(steps.filter(|line| line.ends_with("able") || line.ends_with("ed"))); // The last line may be cut off.
+    let id = told[0].split(' ').next().unwrap().to_owned();
+    (id, told.into_iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect())
+}
 
-    let memory = memory(&TursoStore::open(&path).await.unwrap()).await;
-    let opened = memory.open_episodes().await.unwrap();
+#[tokio::test]
+async fn what_a_killed_process_began_another_one_completes() {
+    if process::is_child() {
+        return go_on_until_killed(memory(&store_of_child().await).await).await;
+    }
+    let (_folder, path) = place();
+    let (id, told) = kill_while_it_goes_on("what_a_killed_process_began_another_one_completes", &path, 5);
+    let acknowledged = told.len();
+
+    let store = TursoStore::open(&path).await.unwrap();
+    let early = memory(&store).await;
+    let opened = early.open_episodes().await.unwrap();
     assert_eq!((opened.len(), opened[0].id.to_string()), (1, id));
+    let error = early.resume(opened[0].id).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Held, true), "nobody knows yet that it died");
+    let memory = Memory::builder().store(store).clock(Ahead(1)).build().await.unwrap();
     let mut open = memory.resume(opened[0].id).await.unwrap();
     let kept = open.steps().len();
     assert!((acknowledged..=acknowledged + 1).contains(&kept), "{kept} of {acknowledged}");
@@ -332,4 +366,109 @@ async fn what_a_killed_process_began_another_one_completes() {
     assert_eq!(memory.store().scan_all(Scan::new(RecordKind::Step)).await.unwrap(), []);
     assert_eq!(memory.resume(open.id()).await.unwrap_err().kind(), ErrorKind::EpisodeClosed);
     assert_eq!(memory.patterns().await.unwrap(), fold([&episode]));
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_another_one_sweeps() {
+    let test = "what_a_killed_process_left_another_one_sweeps";
+    let build = |store: TursoStore| Memory::builder().store(store).lease(TimeDelta::seconds(1)).build();
+    if process::is_child() {
+        return go_on_until_killed(build(store_of_child().await).await.unwrap()).await;
+    }
+    let (_folder, path) = place();
+    let (id, told) = kill_while_it_goes_on(test, &path, 5);
+    let store = TursoStore::open(&path).await.unwrap();
+    let memory = build(store.clone()).await.unwrap();
+    let opened = memory.open_episodes().await.unwrap().remove(0);
+    assert_eq!(opened.id.to_string(), id);
+    let mut alive = memory.start(Task::new("goes on")).await.unwrap();
+    alive.step(endless(0)).await.unwrap();
+
+    let begun = Instant::now();
+    let episode = loop {
+        match memory.episode(opened.id).await {
+            Ok(episode) => break episode,
+            Err(_) => assert!(begun.elapsed() < Duration::from_secs(60), "nobody swept it"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let kept = episode.steps.len();
+    assert!((told.len()..=told.len() + 1).contains(&kept), "{kept} of {}", told.len());
+    assert_eq!(episode.steps, (0..kept).map(endless).collect::<Vec<_>>());
+    assert_eq!(
+        (episode.outcome.verdict, episode.completed_at),
+        (Verdict::Interrupted, opened.lease.unwrap().expires_at)
+    );
+    assert_eq!(memory.patterns().await.unwrap(), fold([&episode]));
+
+    // The one that goes on outlives its first lease many times over.
+    while begun.elapsed() < Duration::from_secs(3) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    alive.complete(Outcome::success("")).await.unwrap();
+    assert_eq!((store.health().await.unwrap().episodes, memory.sweep().await.unwrap()), (2, 0));
+    assert_eq!(store.scan_all(Scan::new(RecordKind::Step)).await.unwrap(), []);
+    memory.close().await.unwrap();
+    assert_sound(&path).await;
+}
+
+#[tokio::test]
+async fn a_kill_loses_no_more_buffered_steps_than_a_batch_less_one() {
+    let test = "a_kill_loses_no_more_buffered_steps_than_a_batch_less_one";
+    if process::is_child() {
+        let durability = StepDurability::Batched { steps: 10, within: TimeDelta::hours(1) };
+        let builder = Memory::builder().store(store_of_child().await).step_durability(durability);
+        return go_on_until_killed(builder.build().await.unwrap()).await;
+    }
+    let mut lost = Vec::new();
+    for least in [1, 9, 10, 11, 25, 59] {
+        let (_folder, path) = place();
+        let (id, told) = kill_while_it_goes_on(test, &path, least);
+        for (place, durability) in told.iter().enumerate() {
+            assert_eq!(durability, if place % 10 == 9 { "Durable" } else { "Buffered" }, "step {place}");
+        }
+        let store = TursoStore::open(&path).await.unwrap();
+        let memory = Memory::builder().store(store).clock(Ahead(1)).build().await.unwrap();
+        let opened = memory.open_episodes().await.unwrap().remove(0);
+        assert_eq!(opened.id.to_string(), id);
+        let open = memory.resume(opened.id).await.unwrap();
+        let kept = open.steps().len();
+        assert_eq!(open.steps(), (0..kept).map(endless).collect::<Vec<_>>());
+        assert!(kept.is_multiple_of(10) && kept + 10 > told.len(), "{kept} of {}", told.len());
+        assert!(kept >= told.iter().rposition(|told| told == "Durable").map_or(0, |last| last + 1));
+        lost.push(told.len().saturating_sub(kept));
+    }
+    println!("lost {lost:?} steps that were acknowledged as buffered");
+    assert!(lost.iter().all(|lost| *lost <= 9));
+}
+
+#[tokio::test]
+async fn the_timer_has_written_what_a_waiting_process_left() {
+    let test = "the_timer_has_written_what_a_waiting_process_left";
+    if process::is_child() {
+        let durability = StepDurability::Batched { steps: 1_000, within: TimeDelta::milliseconds(50) };
+        let builder = Memory::builder().store(store_of_child().await).step_durability(durability);
+        let memory = builder.build().await.unwrap();
+        let mut open = memory.start(Task::new("begun by one process")).await.unwrap();
+        for number in 0..5 {
+            assert_eq!(open.step(endless(number)).await.unwrap().durability, Durability::Buffered);
+        }
+        println!("waiting");
+        return std::future::pending().await;
+    }
+    let (_folder, path) = place();
+    let mut child = process::spawn(test, &[("STORE", path.to_str().unwrap())]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "waiting"));
+    let (store, begun) = (TursoStore::open(&path).await.unwrap(), Instant::now());
+    while store.scan_all(Scan::new(RecordKind::Step)).await.unwrap().len() < 5 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody wrote them");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let memory = Memory::builder().store(store).clock(Ahead(1)).build().await.unwrap();
+    assert_eq!(memory.sweep().await.unwrap(), 1);
+    let episode = log(memory.store()).await.remove(0).1;
+    assert_eq!(episode.steps, (0..5).map(endless).collect::<Vec<_>>());
 }

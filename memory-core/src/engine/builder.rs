@@ -2,9 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use chrono::TimeDelta;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::heuristics::{Derived, HoldOut};
+use super::jobs::{self, Jobs};
+use super::live::LiveEpisodes;
 use super::projection::Projection;
 use super::{Inner, Memory, StepDurability};
 use crate::clock::RisingClock;
@@ -12,12 +16,11 @@ use crate::{
     Batch, Clock, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record, Result,
     Scope, Source, Stored, SystemClock, VectorSpace,
 };
-
 /// Puts a [`Memory`] together from a store and, where the defaults do not fit, other parts.
 ///
 /// # Default
 /// [`HashEmbedder`], [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
-/// randomness from the operating system.
+/// leases of 10 minutes, nothing held out, randomness from the operating system.
 #[derive(Debug)]
 pub struct MemoryBuilder {
     store: Option<Arc<dyn MemoryStore>>,
@@ -28,6 +31,8 @@ pub struct MemoryBuilder {
     scope: Scope,
     seed: Option<u64>,
     step_durability: StepDurability,
+    lease: TimeDelta,
+    hold_out: f64,
 }
 
 impl Default for MemoryBuilder {
@@ -41,6 +46,8 @@ impl Default for MemoryBuilder {
             scope: Scope::default(),
             seed: None,
             step_durability: StepDurability::default(),
+            lease: TimeDelta::minutes(10),
+            hold_out: 0.0,
         }
     }
 }
@@ -88,7 +95,16 @@ impl MemoryBuilder {
         self
     }
 
-    /// Makes the ids it gives repeatable.
+    /// Withholds, with this probability in [0, 1], everything that an episode's recalls would show, and of what is shown
+    /// each piece of advice with the same probability: so that [`Memory::uplift`] can compare. Chance is made from the
+    /// [`seed`](Self::seed) and the episode's id.
+    #[must_use]
+    pub fn hold_out(mut self, probability: f64) -> Self {
+        self.hold_out = probability;
+        self
+    }
+
+    /// Makes the ids it gives, and what it holds out, repeatable.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -102,9 +118,21 @@ impl MemoryBuilder {
         self
     }
 
-    /// Checks everything, claims the store for the embedder's vector space, and starts learning beside the caller.
+    /// Sets how long an open episode stays this engine's without a sign of life, from 1 second to 1 day.
     ///
-    /// Must be called within a tokio runtime with time enabled; learning stops with that runtime or with the last handle.
+    /// The engine renews the leases of the episodes that have a handle, three times in this span. If the process dies, or the
+    /// handle is dropped, others can [resume](Memory::resume) the episode when the lease has run out, until a
+    /// [sweep](Memory::sweep) closes it, which happens within the next such span.
+    #[must_use]
+    pub fn lease(mut self, lease: TimeDelta) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Checks everything, claims the store for the embedder's vector space, and starts the jobs beside the caller; see
+    /// [`Health::jobs`](crate::Health::jobs).
+    ///
+    /// Must be called within a tokio runtime with time enabled; the jobs stop with that runtime or with the last handle.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for a setting out of range or a missing store;
@@ -113,20 +141,32 @@ impl MemoryBuilder {
         let store = self.store.ok_or_else(|| Error::invalid("store", "not set", "a MemoryStore"))?;
         self.learner.validate()?;
         self.limits.validate()?;
+        if !(0.0..=1.0).contains(&self.hold_out) {
+            return Err(Error::invalid("hold_out", self.hold_out, "0..=1"));
+        }
+        self.step_durability.validate()?;
+        if !(TimeDelta::seconds(1)..=TimeDelta::days(1)).contains(&self.lease) {
+            return Err(Error::invalid("lease", self.lease, "1 second..=1 day"));
+        }
         claim(&*store, self.embedder.space()).await?;
         let projection = Projection::new(Arc::clone(&store), self.learner);
         projection.claim().await?;
+        let clock = Arc::new(RisingClock::new(self.clock));
         let inner = Arc::new(Inner {
             projection,
+            live: Arc::new(LiveEpisodes::new(Arc::clone(&store), Arc::clone(&clock), self.lease)),
+            jobs: Jobs::new(),
             store,
             embedder: self.embedder,
             limits: self.limits,
-            clock: RisingClock::new(self.clock),
+            clock,
             random: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             step_durability: self.step_durability,
-            derived: super::heuristics::Derived::default(),
+            derived: Derived::default(),
+            hold_out: HoldOut { probability: self.hold_out, seed: self.seed.unwrap_or_default() },
         });
         Projection::spawn(&inner);
+        jobs::spawn(&inner);
         Ok(Memory { inner, scope: self.scope, source: Source::default() })
     }
 }

@@ -6,21 +6,31 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::Memory;
 use super::projection::Mark;
+use super::{Memory, Recollection};
 use crate::derive::derive;
 use crate::learn::{SHOWN, WITHHELD, exposure_of};
 use crate::statistics::Rate;
 use crate::{
-    Advice, Basis, Feedback, Freshness, Heuristic, HeuristicId, Pattern, PatternId, Playbook, Result, Scope, Standing,
-    Task, Trust, Uplift,
+    Advice, Basis, EpisodeId, Feedback, Freshness, Heuristic, HeuristicId, Pattern, PatternId, Playbook, Receipt,
+    Result, Scope, Standing, Task, Trust, Uplift,
 };
 
 /// How many times as long as deriving took heuristics may be used by recall before they are derived again.
 const PATIENCE: u32 = 20;
 /// Scopes whose heuristics are kept.
 const SCOPES: usize = 1_000;
+
+/// How often what would be shown is withheld.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HoldOut {
+    /// In [0, 1].
+    pub(crate) probability: f64,
+    pub(crate) seed: u64,
+}
 
 /// The heuristics of each scope, as they were last derived.
 #[derive(Debug, Default)]
@@ -127,6 +137,33 @@ impl Memory {
         advised.sort_by_key(|one| matches!(one.freshness, Freshness::Drifted(_)));
         advised.truncate(MOST);
         Ok(advised)
+    }
+
+    /// Withholds what chance decides to, and says what was shown.
+    ///
+    /// Chance depends on the seed of the memory, the episode and the advice alone, so that every recall of an episode, in any
+    /// process, decides alike.
+    pub(super) fn hold_out(&self, episode: EpisodeId, mut recalled: Recollection) -> (Recollection, Receipt) {
+        let held_out = |what: &Uuid| {
+            let name = [episode.as_uuid().as_bytes().as_slice(), what.as_bytes()].concat();
+            // The upper 53 bits as a number in [0, 1).
+            let chance = (xxh3_64_with_seed(&name, self.inner.hold_out.seed) >> 11) as f64 / (1_u64 << 53) as f64;
+            chance < self.inner.hold_out.probability
+        };
+        if held_out(&Uuid::nil()) {
+            let withheld = Recollection { withheld: true, degraded: recalled.degraded, ..Recollection::default() };
+            return (withheld, Receipt { withheld: true, ..Receipt::default() });
+        }
+        let mut receipt = Receipt::default();
+        recalled.advice.retain(|advised| {
+            let id = advised.heuristic.id;
+            let shown = !held_out(id.as_uuid());
+            receipt.advice.insert(id, shown);
+            shown
+        });
+        receipt.episodes = recalled.episodes.iter().map(|recalled| recalled.episode.id).collect();
+        receipt.pitfalls = recalled.pitfalls.iter().map(|pitfall| pitfall.pattern).collect();
+        (recalled, receipt)
     }
 
     /// The heuristics as of now, or as of at most `patience` ago if deriving them takes long.

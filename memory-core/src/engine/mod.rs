@@ -3,11 +3,14 @@
 mod builder;
 mod explain;
 mod heuristics;
+mod jobs;
+mod live;
 mod open_episode;
 mod predict;
 pub(crate) mod projection;
 mod recall;
 mod suggest;
+mod sweep;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +21,7 @@ use rand::rngs::StdRng;
 pub use builder::MemoryBuilder;
 pub use explain::{Belief, Explanation};
 pub use heuristics::{Advised, UpliftReport};
+pub use jobs::JobHealth;
 pub use open_episode::{OpenEpisode, StepDurability};
 pub use predict::Prediction;
 pub use projection::Rebuilt;
@@ -27,10 +31,12 @@ pub use suggest::{Reason, Suggestion};
 use crate::clock::RisingClock;
 use crate::learn::Knowledge;
 use crate::{
-    Batch, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits, LoggedEpisode,
-    MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording, Result, Role, Scan,
-    Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector,
+    Batch, Commit, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits,
+    LoggedEpisode, MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording,
+    Result, Role, Scan, Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector, Version,
 };
+use jobs::Jobs;
+use live::{Held, LiveEpisodes, Put, closed, step, step_key};
 use projection::{Projection, log_after, not_found, retry};
 
 /// An agent's memory: records episodes, learns from them, and answers from what it has learned.
@@ -66,11 +72,22 @@ pub(crate) struct Inner {
     store: Arc<dyn MemoryStore>,
     embedder: Arc<dyn Embedder>,
     limits: Limits,
-    clock: RisingClock,
+    clock: Arc<RisingClock>,
     random: Mutex<StdRng>,
     step_durability: StepDurability,
     projection: Projection,
     derived: heuristics::Derived,
+    hold_out: heuristics::HoldOut,
+    live: Arc<LiveEpisodes>,
+    jobs: Jobs,
+}
+
+impl Inner {
+    async fn project(&self) -> Result<u64> {
+        let result = self.projection.catch_up().await;
+        self.jobs.projection.ran(self.clock.read(), &result);
+        result
+    }
 }
 
 /// The answer to a write.
@@ -95,6 +112,8 @@ pub struct Health {
     pub episodes_behind: u64,
     /// What the embedder says, if it cannot serve.
     pub embedder_error: Option<String>,
+    /// What goes on beside the callers in this engine.
+    pub jobs: Vec<JobHealth>,
 }
 
 impl Memory {
@@ -134,7 +153,7 @@ impl Memory {
         self.inner.projection.learner()
     }
 
-    /// Begins an episode.
+    /// Begins an episode, which this engine holds as long as there is a handle; see [`MemoryBuilder::lease`].
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for a task beyond the [`Limits`]; the store's errors.
@@ -142,48 +161,82 @@ impl Memory {
         self.inner.limits.task(&task).map_err(|error| error.in_operation("start"))?;
         let started_at = self.inner.clock.now();
         let (id, scope, source) = (self.new_id(started_at), self.scope.clone(), self.source.clone());
-        let opened = OpenedEpisode { id, scope, task, started_at, source, receipt: None };
-        let batch = Batch::new().require_absent(Key::Open(opened.id)).put(Record::Open(opened.clone()));
-        self.inner.store.commit(&batch).await.map_err(|error| error.in_operation("start"))?;
-        Ok(OpenEpisode::new(self.clone(), opened, Vec::new()))
+        let lease = Some(self.inner.live.lease_at(started_at));
+        let opened = OpenedEpisode { id, scope, task, started_at, source, receipt: None, lease, state: None };
+        let batch = Batch::new().require_absent(Key::Open(id)).put(Record::Open(opened.clone()));
+        let commit = self.inner.store.commit(&batch).await.map_err(|error| error.in_operation("start"))?;
+        let live = self.inner.live.add(Held::new(opened.clone(), commit.version, 0));
+        Ok(OpenEpisode::new(self.clone(), live, opened, Vec::new()))
     }
 
-    /// Takes up an episode that was begun earlier, by this process or another one, with the steps that were kept.
+    /// Takes up an episode that was begun earlier, by this process or another one, with the steps and the
+    /// [state](OpenEpisode::state) that were kept. Its lease must be free, or have run out, or be this engine's; it is then
+    /// this engine's. Of several that resume an episode at the same time, one gets it.
     ///
     /// # Errors
-    /// [`EpisodeClosed`](ErrorKind::EpisodeClosed) if it is complete; [`NotFound`](ErrorKind::NotFound) if there is no such
-    /// episode in this scope; the store's errors.
+    /// [`Held`](ErrorKind::Held), which is temporary, if another engine has it; [`EpisodeClosed`](ErrorKind::EpisodeClosed)
+    /// if it is complete; [`NotFound`](ErrorKind::NotFound) if there is no such episode in this scope; the store's errors.
     pub async fn resume(&self, id: EpisodeId) -> Result<OpenEpisode> {
+        let _one_at_a_time = self.inner.live.resuming.lock().await;
+        retry(|| self.try_resume(id)).await.map_err(|error| error.in_operation("resume"))
+    }
+
+    async fn try_resume(&self, id: EpisodeId) -> Result<OpenEpisode> {
         let stored = self.inner.store.get(&[Key::Open(id), Key::Episode(id)]).await?;
-        match stored.into_iter().flatten().next().map(|stored| stored.record) {
-            Some(Record::Open(opened)) if opened.scope == self.scope => {
-                let steps = self.stored_steps(id).await?;
-                Ok(OpenEpisode::new(self.clone(), opened, steps))
+        let (version, opened) = match stored.into_iter().flatten().next() {
+            Some(Stored { version, record: Record::Open(opened) }) if opened.scope == self.scope => (version, opened),
+            Some(Stored { record: Record::Episode(logged), .. }) if logged.episode.scope == self.scope => {
+                return Err(closed(id));
             }
-            Some(Record::Episode(logged)) if logged.episode.scope == self.scope => {
-                Err(Error::new(ErrorKind::EpisodeClosed, format!("episode {id} is complete")).in_operation("resume"))
-            }
-            _ => Err(not_found(id).in_operation("resume")),
+            _ => return Err(not_found(id)),
+        };
+        match self.share(id).await? {
+            Some(handle) => Ok(handle),
+            None => self.take(opened, version).await,
         }
+    }
+
+    /// Another handle of an episode that this engine has, with all its steps.
+    async fn share(&self, id: EpisodeId) -> Result<Option<OpenEpisode>> {
+        let all = &self.inner.live;
+        let Some(live) = all.get(id) else { return Ok(None) };
+        let mut held = live.held.lock().await;
+        all.catch_up(&live, &mut held, &mut Vec::new()).await?;
+        if held.gone.is_some() {
+            return Ok(None);
+        }
+        all.write(&live, &mut held, &[], Put::Nothing).await?;
+        let steps = self.stored_steps(id).await?;
+        held.stored = steps.len();
+        all.attach(&live);
+        Ok(Some(OpenEpisode::new(self.clone(), Arc::clone(&live), held.opened.clone(), steps)))
+    }
+
+    /// The first handle of an episode, if it can be taken.
+    async fn take(&self, mut opened: OpenedEpisode, version: Version) -> Result<OpenEpisode> {
+        if let Some(held) = self.inner.live.held_by_another(&opened) {
+            return Err(held);
+        }
+        opened.lease = Some(self.inner.live.lease_at(self.inner.clock.read()));
+        let open = Key::Open(opened.id);
+        let batch = Batch::new().require_unchanged(open, Some(version)).put(Record::Open(opened.clone()));
+        let commit = self.inner.store.commit(&batch).await?;
+        let steps = self.stored_steps(opened.id).await?;
+        let live = self.inner.live.add(Held::new(opened.clone(), commit.version, steps.len()));
+        Ok(OpenEpisode::new(self.clone(), live, opened, steps))
     }
 
     async fn stored_steps(&self, id: EpisodeId) -> Result<Vec<crate::Step>> {
-        const CHUNK: u32 = 100;
+        const CHUNK: usize = 100;
         let mut steps = Vec::new();
-        for first in (0_u32..).step_by(CHUNK as usize) {
-            let keys: Vec<Key> = (first..first + CHUNK).map(|index| Key::Step(id, index)).collect();
-            let mut ended = false;
-            for stored in self.inner.store.get(&keys).await? {
-                match stored {
-                    Some(Stored { record: Record::Step(step), .. }) => steps.push(step.step),
-                    _ => ended = true,
-                }
-            }
-            if ended {
-                break;
+        loop {
+            let before = steps.len();
+            let keys: Vec<Key> = (before..before + CHUNK).map(|place| step_key(id, place)).collect();
+            steps.extend(self.inner.store.get(&keys).await?.into_iter().map_while(step));
+            if steps.len() < before + CHUNK {
+                return Ok(steps);
             }
         }
-        Ok(steps)
     }
 
     /// Records a finished episode in one commit.
@@ -203,30 +256,34 @@ impl Memory {
         let mut episode = Episode::new(id, self.scope.clone(), task, steps, outcome, started_at, completed_at);
         episode.source = source.unwrap_or_else(|| self.source.clone());
         episode.receipt = receipt;
-        let batch = Batch::new().require_absent(Key::Open(id));
-        match self.append(episode, batch).await {
+        episode.check_encoded_size().map_err(|error| error.in_operation("record"))?;
+        let (vector, degraded) = self.vector_of(&episode.task).await;
+        let logged = LoggedEpisode { episode: Arc::new(episode), vector };
+        match self.append(logged, Batch::new().require_absent(Key::Open(id))).await {
+            Ok(commit) => Ok(Ack { episode: id, durability: commit.durability, degraded }),
             Err(error) if error.is_conflict() => match self.inner.store.get_episode(id).await? {
                 Some(logged) if self.recorded_as(&recording, &logged.episode) => Ok(self.ack_again(&logged)),
                 _ => Err(Error::new(ErrorKind::AlreadyExists, format!("another episode has the id {id}"))),
             },
-            result => result,
+            Err(error) => Err(error),
         }
         .map_err(|error| error.in_operation("record"))
     }
 
     /// Appends an episode to the log, in one commit with the rest of the batch.
-    async fn append(&self, episode: Episode, batch: Batch) -> Result<Ack> {
-        episode.check_encoded_size()?;
-        let (vector, degraded) = match self.embed(Role::Document, &episode.task.text).await {
-            Ok(vector) => (Some(vector), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        let id = episode.id;
-        let logged = LoggedEpisode { episode: Arc::new(episode), vector };
-        let batch = batch.require_absent(Key::Episode(id)).put(Record::Episode(logged));
+    async fn append(&self, logged: LoggedEpisode, batch: Batch) -> Result<Commit> {
+        let batch = batch.require_absent(Key::Episode(logged.episode.id)).put(Record::Episode(logged));
         let commit = self.inner.store.commit(&batch).await?;
         self.inner.projection.completed().await;
-        Ok(Ack { episode: id, durability: commit.durability, degraded })
+        Ok(commit)
+    }
+
+    /// The vector by which the episodes of a task are found, or why there is none.
+    async fn vector_of(&self, task: &Task) -> (Option<Vector>, Option<String>) {
+        match self.embed(Role::Document, &task.text).await {
+            Ok(vector) => (Some(vector), None),
+            Err(error) => (None, Some(error.to_string())),
+        }
     }
 
     /// Whether an episode is what a recording asked for; what the recording left to the engine is not compared.
@@ -281,9 +338,9 @@ impl Memory {
     pub async fn delete(&self, id: EpisodeId) -> Result<()> {
         retry(|| async move {
             match self.inner.store.get_one(Key::Open(id)).await? {
-                Some(Stored { record: Record::Open(opened), .. }) if opened.scope == self.scope => {
+                Some(Stored { version, record: Record::Open(opened) }) if opened.scope == self.scope => {
                     let steps = self.stored_steps(id).await?;
-                    let batch = without_open(id, steps.len());
+                    let batch = without_open(id, version, steps.len());
                     self.inner.store.commit(&batch).await.map(|_| ())
                 }
                 _ => self.inner.projection.unlearn(&self.scope, id).await,
@@ -300,7 +357,7 @@ impl Memory {
     /// # Errors
     /// The store's errors.
     pub async fn project(&self) -> Result<u64> {
-        self.inner.projection.catch_up().await.map_err(|error| error.in_operation("project"))
+        self.inner.project().await.map_err(|error| error.in_operation("project"))
     }
 
     /// Derives all patterns of the store, of all scopes, again from the log, and puts right what differs.
@@ -386,19 +443,29 @@ impl Memory {
         let store = self.inner.store.health().await?;
         let episodes_behind = self.inner.projection.behind().await?;
         let embedder_error = self.inner.embedder.health().await.err().map(|error| error.to_string());
-        Ok(Health { store, episodes_behind, embedder_error })
+        let jobs = &self.inner.jobs;
+        let jobs = vec![
+            jobs.projection.health(episodes_behind),
+            jobs.leases.health(self.inner.live.handles()),
+            jobs.sweep.health(self.orphans().await?.len() as u64),
+            jobs.steps.health(self.inner.live.buffered()),
+        ];
+        Ok(Health { store, episodes_behind, embedder_error, jobs })
     }
 
-    /// Projects what is left and closes the store. All handles of this memory then answer
-    /// [`Unavailable`](ErrorKind::Unavailable). Closing twice is fine.
+    /// Writes buffered steps, projects what is left and closes the store. All handles of this memory then answer
+    /// [`Unavailable`](ErrorKind::Unavailable). Closing twice is fine. Episodes that are still open are held until their
+    /// leases run out; [hand them over](OpenEpisode::hand_over) first to let others go on at once.
     ///
     /// # Errors
-    /// The store's errors. That it could not project is none: whoever opens the store next does.
+    /// The store's errors; those of buffered steps that could not be written, which are then lost: the store is closed all
+    /// the same. That it could not project is none: whoever opens the store next does.
     pub async fn close(&self) -> Result<()> {
+        let flushed = self.inner.live.flush(None).await;
         if let Err(error) = self.project().await {
             tracing::warn!(%error, "closing without having projected all");
         }
-        self.inner.store.close().await
+        self.inner.store.close().await.and(flushed).map_err(|error| error.in_operation("close"))
     }
 
     /// Episodes like a task are looked for in its domain, among those of trusted sources.
@@ -408,9 +475,9 @@ impl Memory {
     }
 }
 
-/// The batch that removes an open episode and its steps, if there are no more steps than these.
-fn without_open(id: EpisodeId, steps: usize) -> Batch {
-    let end = u32::try_from(steps).unwrap_or(u32::MAX);
-    let batch = Batch::new().require_present(Key::Open(id)).require_absent(Key::Step(id, end)).delete(Key::Open(id));
-    (0..end).fold(batch, |batch, index| batch.delete(Key::Step(id, index)))
+/// The batch that removes an open episode and its steps, if the record is at this version and there are no more steps.
+fn without_open(id: EpisodeId, version: Version, steps: usize) -> Batch {
+    let (open, end) = (Key::Open(id), step_key(id, steps));
+    let batch = Batch::new().require_unchanged(open.clone(), Some(version)).require_absent(end).delete(open);
+    (0..steps).fold(batch, |batch, place| batch.delete(step_key(id, place)))
 }

@@ -125,10 +125,9 @@ impl Projection {
                     tokio::time::sleep(quiet).await;
                 }
                 let Some(inner) = Weak::upgrade(&engine) else { return };
-                quiet = match inner.projection.catch_up().await {
+                quiet = match inner.project().await {
                     Ok(_) => QUIET,
-                    Err(error) => {
-                        tracing::warn!(%error, "projection step failed; it is tried again later");
+                    Err(_) => {
                         behind.mark_changed();
                         LONGEST_QUIET.min(quiet * 2)
                     }

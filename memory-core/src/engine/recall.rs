@@ -16,7 +16,7 @@ const WORDS: f64 = 0.6;
 
 /// What recall returns: data, each item with the reasons why it is there.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recollection {
     /// Episodes like the task, best first.
     pub episodes: Vec<Recalled>,

@@ -10,9 +10,9 @@ use proptest::sample::select;
 use uuid::Uuid;
 
 use crate::{
-    Counts, Episode, EpisodeId, Evidence, Feedback, HeuristicId, LearnerId, LoggedEpisode, OpenedEpisode, OpenedStep,
-    Outcome, Pattern, PatternKind, Receipt, Record, Scope, Source, Step, Task, Trust, Vector, VectorSpace, Verdict,
-    Version, Watermark,
+    Counts, Episode, EpisodeId, Evidence, Feedback, HeuristicId, HolderId, LearnerId, Lease, LoggedEpisode,
+    OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Receipt, Record, Scope, Source, Step, Task, Trust,
+    Vector, VectorSpace, Verdict, Version, Watermark,
 };
 
 /// A scope by its path, such as `acme/coder`.
@@ -92,17 +92,18 @@ pub const fn watermark(n: u32, position: u64) -> Record {
     Record::Watermark(Watermark { learner: learner(n), position: Version(position) })
 }
 
-/// The open episode of this number in the default scope.
+/// The holder of this number.
+pub const fn holder(n: u32) -> HolderId {
+    HolderId::new(uuid(n as u128))
+}
+
+/// The open episode of this number in the default scope, held by the [`holder`] of this number for a minute.
 pub fn open(n: u32) -> OpenedEpisode {
     let task = Task::new(format!("task {n}")).domain("web");
-    OpenedEpisode {
-        id: episode_id(n),
-        scope: Scope::default(),
-        task,
-        started_at: time(i64::from(n)),
-        source: Source::default(),
-        receipt: None,
-    }
+    let started_at = time(i64::from(n));
+    let lease = Some(Lease { holder: holder(n), expires_at: started_at + TimeDelta::minutes(1) });
+    let (id, scope, source) = (episode_id(n), Scope::default(), Source::default());
+    OpenedEpisode { id, scope, task, started_at, source, receipt: None, lease, state: None }
 }
 
 /// A step of the open episode of this number.

@@ -121,6 +121,7 @@ async fn resuming_gives_all_steps_in_another_engine() {
         for n in 0..count {
             open.step(Step::new("read").input(format!("{n}"))).await.unwrap();
         }
+        open.hand_over().await.unwrap();
         let again = over(store.clone()).await;
         let mut resumed = again.resume(open.id()).await.unwrap();
         assert_eq!((resumed.steps(), resumed.task()), (open.steps(), open.task()));
@@ -173,19 +174,24 @@ async fn steps_kept_until_completion_are_volatile() {
 #[tokio::test(start_paused = true)]
 async fn steps_kept_until_completion_do_not_displace_stored_ones() {
     let store = InMemoryStore::new();
-    let each = over(store.clone()).await;
-    let builder = Memory::builder().store(store.clone()).step_durability(StepDurability::AtCompletion);
-    let late = builder.build().await.unwrap();
+    let clock = clock();
+    let builder = || Memory::builder().store(store.clone()).clock(Arc::clone(&clock));
+    let each = builder().build().await.unwrap();
+    let late = builder().step_durability(StepDurability::AtCompletion).build().await.unwrap();
     let mut one = opened(&each).await;
     one.step(Step::new("read")).await.unwrap();
+    one.hand_over().await.unwrap();
     let mut other = late.resume(one.id()).await.unwrap();
+    clock.advance(TimeDelta::seconds(601));
+    let mut one = each.resume(one.id()).await.unwrap();
     one.step(Step::new("edit")).await.unwrap();
     for _ in 0..3 {
         other.step(Step::new("guess")).await.unwrap();
     }
-    assert_eq!(other.complete(Outcome::success("")).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(other.complete(Outcome::success("")).await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(each.resume(one.id()).await.unwrap().steps().len(), 2);
 
+    one.hand_over().await.unwrap();
     let mut again = late.resume(one.id()).await.unwrap();
     again.step(Step::new("test")).await.unwrap();
     again.complete(Outcome::success("")).await.unwrap();

@@ -3,9 +3,13 @@
 //! Time is paused, so that the projection task runs only where a test lets time pass.
 #![expect(clippy::unwrap_used, reason = "to fail a test is to panic")]
 
+mod batching;
 mod concurrency;
 mod degradation;
+mod exposure;
 mod heuristics;
+mod jobs;
+mod leases;
 mod life;
 mod limits;
 mod patterns;
@@ -15,11 +19,13 @@ mod retries;
 mod suggest;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::TimeDelta;
 use memory_core::testkit::{FaultyStore, ManualClock, samples};
 use memory_core::{
-    Error, ErrorKind, InMemoryStore, Learner, Memory, MemoryStore, MemoryStoreExt, OpenEpisode, Outcome, Pattern,
-    PatternId, RecordKind, Recording, Scan, Step, StoreHealth, Task,
+    Error, ErrorKind, InMemoryStore, JobHealth, Learner, Memory, MemoryStore, MemoryStoreExt, OpenEpisode, Outcome,
+    Pattern, PatternId, RecordKind, Recording, Scan, Step, StoreHealth, Task,
 };
 
 type Faulty = Arc<FaultyStore<InMemoryStore>>;
@@ -40,6 +46,25 @@ fn lost() -> Error {
 
 async fn over(store: impl MemoryStore) -> Memory {
     Memory::builder().store(store).clock(clock()).build().await.unwrap()
+}
+
+/// An engine over a store that others use, too, with a clock that others have, too.
+async fn engine(store: &Faulty, clock: &Manual) -> Memory {
+    Memory::builder().store(Arc::clone(store)).clock(Arc::clone(clock)).build().await.unwrap()
+}
+
+/// Lets time pass, for the timers and for the clock, in steps of a second, and a moment more for what is due then.
+async fn pass(clock: &Manual, seconds: u64) {
+    for _ in 0..seconds {
+        clock.advance(TimeDelta::seconds(1));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
+async fn job(memory: &Memory, name: &str) -> JobHealth {
+    let jobs = memory.health().await.unwrap().jobs;
+    jobs.into_iter().find(|job| job.name == name).unwrap()
 }
 
 async fn fresh() -> Memory {

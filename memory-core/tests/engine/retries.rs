@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use memory_core::testkit::{EmbedderFault, Fault, FaultyEmbedder, Operation, samples};
 use memory_core::{ErrorKind, HashEmbedder, Memory, Outcome, RecordKind, Recording, Step, Task};
 
-use crate::{Faulty, count, faulty, lost, opened, over, stored, worked};
+use crate::{Faulty, clock, count, engine, faulty, lost, opened, over, stored, worked};
 
 async fn failing() -> (Faulty, Memory) {
     let store = faulty();
@@ -145,6 +146,22 @@ async fn a_start_whose_answer_was_lost_is_listed_as_open() {
     memory.resume(orphans[0].id).await.unwrap();
     memory.delete(orphans[0].id).await.unwrap();
     assert_eq!(stored(&memory).await.open_episodes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_answer_was_lost_is_swept_without_a_trace() {
+    let (store, clock) = (faulty(), clock());
+    let memory = engine(&store, &clock).await;
+    after(&store);
+    memory.start(Task::new("make the login test pass")).await.unwrap_err();
+    let mut open = opened(&memory).await;
+    open.step(Step::new("read")).await.unwrap();
+    assert_eq!(memory.sweep().await.unwrap(), 0, "its lease goes on");
+    clock.advance(TimeDelta::seconds(601));
+    assert_eq!(memory.sweep().await.unwrap(), 1);
+    assert_eq!((stored(&memory).await.episodes, stored(&memory).await.open_episodes), (0, 1));
+    open.complete(Outcome::success("")).await.unwrap();
+    assert_eq!(crate::counts(&memory.patterns().await.unwrap(), "transition []", "read"), [1, 1, 1]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use memory_core::{
-    Batch, Embedder, Episode, EpisodeId, HashEmbedder, Learner, LoggedEpisode, MemoryStore, MemoryStoreExt, Outcome,
-    Pattern, PatternId, Record, RecordKind, Role, Scan, Scope, Step, Task, Vector, Verdict, Version,
+    Batch, Clock, Embedder, Episode, EpisodeId, HashEmbedder, Learner, LoggedEpisode, MemoryStore, MemoryStoreExt,
+    Outcome, Pattern, PatternId, Record, RecordKind, Role, Scan, Scope, Step, Task, Vector, Verdict, Version,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -23,6 +23,16 @@ pub(crate) fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memory.db");
     (folder, path)
+}
+
+/// The clock of the machine, so many hours ahead: the leases of who came hours before have run out.
+#[derive(Debug)]
+pub(crate) struct Ahead(pub(crate) i64);
+
+impl Clock for Ahead {
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now() + TimeDelta::hours(self.0)
+    }
 }
 
 /// Numbers that look random and are the same every time (xorshift).
@@ -181,12 +191,15 @@ pub(crate) async fn log(store: &dyn MemoryStore) -> Vec<(Version, Arc<Episode>)>
 }
 
 pub(crate) async fn stored_patterns(store: &dyn MemoryStore) -> Vec<Pattern> {
-    let stored = store.scan_all(Scan::new(RecordKind::Pattern)).await.unwrap();
-    let patterns = stored.into_iter().map(|stored| match stored.record {
-        Record::Pattern(pattern) => pattern,
-        other => panic!("{other:?} is no pattern"),
-    });
-    patterns.collect()
+    let mut patterns = Vec::new();
+    for kind in [RecordKind::Pattern, RecordKind::Habit] {
+        for stored in store.scan_all(Scan::new(kind)).await.unwrap() {
+            let Record::Pattern(pattern) = stored.record else { panic!("{stored:?} is no pattern") };
+            patterns.push(pattern);
+        }
+    }
+    patterns.sort_by_key(|pattern| pattern.id);
+    patterns
 }
 
 /// What is to be known of these episodes, by the definition of knowledge.

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::testkit::samples::{self, awkward_texts, episode, episode_full_of, episode_id, logged, logged_with, vector};
 use crate::{
-    Batch, Episode, ErrorKind, Key, MemoryStore, OpenedEpisode, OpenedStep, Outcome, PatternId, PatternKind, Record,
-    RecordKind, Scan, Scope, Search, Step, Task, VectorSpace, Version,
+    Batch, Episode, ErrorKind, Key, Lease, MemoryStore, OpenedEpisode, OpenedStep, Outcome, PatternId, PatternKind,
+    Record, RecordKind, Scan, Scope, Search, Step, Task, VectorSpace, Version,
 };
 
 /// A record of each kind comes back exactly as it was put: every verdict, every kind of pattern, scopes of every depth.
@@ -51,7 +51,7 @@ pub async fn returns_awkward_texts_as_they_were_put(store: &dyn MemoryStore) {
     check_round_trip(store, vec![Record::Space(space)]).await;
     for (n, text) in (1..).zip(awkward_texts()) {
         let episode = episode_full_of(n, &text);
-        let open = OpenedEpisode { task: episode.task.clone(), ..samples::open(n) };
+        let open = OpenedEpisode { task: episode.task.clone(), state: Some(text.clone()), ..samples::open(n) };
         let step = OpenedStep { step: episode.steps[0].clone(), ..samples::step(n, 0) };
         let mut pattern = samples::pattern(n);
         (pattern.domain, pattern.signature) = (Some(text.clone()), vec![text.clone(), text.clone()]);
@@ -124,7 +124,8 @@ pub async fn returns_every_moment_to_the_nanosecond(store: &dyn MemoryStore) {
     let records = (1..).zip(moments).flat_map(|(n, moment)| {
         let mut episode = episode(n, "a task at this moment");
         (episode.started_at, episode.completed_at) = (moment, moment);
-        [logged(episode), Record::Open(OpenedEpisode { started_at: moment, ..samples::open(n) })]
+        let lease = Some(Lease { holder: samples::holder(n), expires_at: moment });
+        [logged(episode), Record::Open(OpenedEpisode { started_at: moment, lease, ..samples::open(n) })]
     });
     check_round_trip(store, records.collect()).await;
 }

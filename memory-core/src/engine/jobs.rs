@@ -1,0 +1,161 @@
+//! What goes on beside the callers: when each job runs, and what it tells of itself.
+//!
+//! A job is a [`Job`] in [`Jobs`], which keeps what is to be told of it, and a task that does the work and says so with
+//! [`Job::ran`]. The tasks hold the engine weakly and end with it. Work that is done every so often is started with [`every`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Inner, Memory};
+use crate::{Result, Scope, Source};
+
+/// How many times sooner than usual a job is run again after a failure.
+const SOONER: u32 = 10;
+
+/// How a job that runs beside the callers is doing.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobHealth {
+    /// `projection` folds episodes into patterns, `leases` renews the leases of open episodes, `sweep` closes those whose
+    /// lease has run out, `steps` writes buffered steps.
+    pub name: &'static str,
+    /// When it last ran, well or not; `None` before the first time.
+    pub last_beat: Option<DateTime<Utc>>,
+    /// What went wrong when it last ran; `None` if it went well.
+    pub last_error: Option<String>,
+    /// What waits for it. `projection`: episodes that are not folded yet; `leases`: handles of open episodes; `sweep`: open
+    /// episodes, of all scopes, whose lease has run out; `steps`: steps that are not written yet.
+    pub queue: u64,
+}
+
+/// What is to be told of a job.
+#[derive(Debug)]
+pub(super) struct Job {
+    name: &'static str,
+    last: Mutex<Last>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Last {
+    beat: Option<DateTime<Utc>>,
+    error: Option<String>,
+}
+
+impl Job {
+    fn new(name: &'static str) -> Self {
+        Self { name, last: Mutex::default() }
+    }
+
+    /// Takes note that it ran.
+    pub(super) fn ran<T>(&self, now: DateTime<Utc>, result: &Result<T>) {
+        let error = result.as_ref().err().map(ToString::to_string);
+        if let Some(error) = &error {
+            tracing::warn!(job = self.name, %error, "a job failed; it is tried again later");
+        }
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Last { beat: Some(now), error };
+    }
+
+    pub(super) fn health(&self, queue: u64) -> JobHealth {
+        let Last { beat, error } = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        JobHealth { name: self.name, last_beat: beat, last_error: error, queue }
+    }
+}
+
+/// All jobs of an engine.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    pub(super) projection: Job,
+    pub(super) leases: Job,
+    pub(super) sweep: Job,
+    pub(super) steps: Job,
+    /// Told when an episode has a first buffered step.
+    buffered: watch::Sender<()>,
+    /// Gone with the engine.
+    alive: watch::Sender<()>,
+}
+
+impl Jobs {
+    pub(super) fn new() -> Self {
+        Self {
+            projection: Job::new("projection"),
+            leases: Job::new("leases"),
+            sweep: Job::new("sweep"),
+            steps: Job::new("steps"),
+            buffered: watch::channel(()).0,
+            alive: watch::channel(()).0,
+        }
+    }
+
+    /// Wakes the job that writes buffered steps.
+    pub(super) fn buffered(&self) {
+        self.buffered.send_replace(());
+    }
+}
+
+/// Starts the jobs of an engine, except the projection.
+pub(super) fn spawn(inner: &Arc<Inner>) {
+    let lease = inner.live.lease();
+    every(inner, span(lease) / 3, |jobs| &jobs.leases, async |inner| inner.live.renew().await);
+    // A lease's time before the first sweep, too: who starts again after a crash may resume what it left.
+    let sweep = async |inner: Arc<Inner>| {
+        Memory { inner, scope: Scope::default(), source: Source::default() }.close_orphans().await.map(|_| ())
+    };
+    every(inner, span(lease), |jobs| &jobs.sweep, sweep);
+    spawn_steps(inner);
+}
+
+/// A span that was checked to be positive.
+pub(super) fn span(span: TimeDelta) -> Duration {
+    span.to_std().unwrap_or_default()
+}
+
+/// Does something every so often, and sooner after a failure, until the engine ends.
+fn every<F>(
+    inner: &Arc<Inner>,
+    period: Duration,
+    job: fn(&Jobs) -> &Job,
+    run: impl Fn(Arc<Inner>) -> F + Send + 'static,
+) where
+    F: Future<Output = Result<()>> + Send,
+{
+    let mut alive = inner.jobs.alive.subscribe();
+    let engine = Arc::downgrade(inner);
+    tokio::spawn(async move {
+        let mut wait = period;
+        while timeout(wait, alive.changed()).await.is_err() {
+            let Some(inner) = engine.upgrade() else { return };
+            let result = run(Arc::clone(&inner)).await;
+            job(&inner.jobs).ran(inner.clock.read(), &result);
+            wait = if result.is_ok() { period } else { period / SOONER };
+        }
+    });
+}
+
+/// Starts the job that writes buffered steps when they are due, and what is left when the engine ends.
+fn spawn_steps(inner: &Arc<Inner>) {
+    let mut buffered = inner.jobs.buffered.subscribe();
+    let (engine, live) = (Arc::downgrade(inner), Arc::clone(&inner.live));
+    tokio::spawn(async move {
+        loop {
+            let woken = match live.first_due() {
+                Some(due) => timeout_at(due, buffered.changed()).await,
+                None => Ok(buffered.changed().await),
+            };
+            match (woken, engine.upgrade()) {
+                (Ok(Ok(())), _) => {}
+                (Err(_), Some(inner)) => {
+                    let result = live.flush(Some(Instant::now())).await;
+                    inner.jobs.steps.ran(inner.clock.read(), &result);
+                }
+                _ => break,
+            }
+        }
+        if let Err(error) = live.flush(None).await {
+            tracing::warn!(%error, steps = live.buffered(), "buffered steps are lost");
+        }
+    });
+}
