@@ -59,6 +59,7 @@ impl fmt::Display for Habit {
 }
 
 /// Which part of an episode a habit is looked for in.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// All of it; up to 50 steps.
@@ -92,7 +93,7 @@ impl Window {
     /// The branches of one episode: all that it does within the window, and the one of all episodes.
     pub(crate) fn branches(self, steps: &[Step]) -> Vec<String> {
         let Some(seen) = self.of(steps) else { return Vec::new() };
-        let named = Habit::of(seen).into_iter().filter_map(|habit| Some(self.branch_of(&habit)?));
+        let named = Habit::of(seen).into_iter().filter_map(|habit| self.branch_of(&habit));
         std::iter::once(self.branch().to_owned()).chain(named).collect()
     }
 

@@ -191,6 +191,7 @@ impl Condition {
 }
 
 /// One change of a batch.
+#[expect(clippy::large_enum_variant, reason = "nearly all changes are puts")]
 #[expect(clippy::exhaustive_enums, reason = "a store must make every change")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
