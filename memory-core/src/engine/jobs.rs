@@ -91,7 +91,7 @@ impl Jobs {
     }
 
     /// Wakes the job that writes buffered steps.
-    pub(super) fn buffered(&self) {
+    pub(super) fn wake_steps(&self) {
         self.buffered.send_replace(());
     }
 }

@@ -153,7 +153,7 @@ impl Live {
     }
 
     /// The buffered step at this place.
-    pub(super) fn buffered(&self, held: &Held, place: usize) -> Option<Step> {
+    pub(super) fn buffered_at(&self, held: &Held, place: usize) -> Option<Step> {
         self.pending().steps.get(place.checked_sub(held.stored)?).cloned()
     }
 
@@ -370,8 +370,8 @@ impl LiveEpisodes {
         }
     }
 
-    /// After a conflict: reads what is there. Takes out of `rest` what is written already, and says whether anything is other
-    /// than it was thought to be, so that the write may be tried again. A step of someone else's at the next place is not.
+    /// After a conflict: reads what is there. Takes out of `rest` what is written already, and says whether anything has come
+    /// to light that changes the next try. Another step at the next place has not: it is a conflict for good.
     pub(super) async fn catch_up(&self, live: &Live, held: &mut Held, rest: &mut Vec<Step>) -> Result<bool> {
         let steps = (0..rest.len()).map(|place| step_key(live.id, held.stored + place));
         let keys: Vec<Key> = std::iter::once(Key::Open(live.id)).chain(steps).collect();
@@ -382,11 +382,10 @@ impl LiveEpisodes {
             self.forget(live);
             return Ok(true);
         }
-        let there: Vec<Step> = found.map_while(step).collect();
-        let same = there.iter().zip(&*rest).take_while(|(there, step)| there == step).count();
+        let same = found.map_while(step).zip(&*rest).take_while(|(there, step)| there == *step).count();
         rest.drain(..same);
         live.written(held, same);
-        Ok(same == there.len() && (same > 0 || held.version != before))
+        Ok(same > 0 || held.version != before)
     }
 
     /// The error of an episode that cannot be written to any more.

@@ -331,7 +331,7 @@ impl Memory {
     }
 
     /// Deletes an episode, complete or open, and everything learned from it: patterns, words and vectors are then what they
-    /// would be had it never been recorded.
+    /// would be had it never been recorded. Whoever holds an open one is told at the next write.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is no such episode in this scope; the store's errors.

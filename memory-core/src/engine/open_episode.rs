@@ -218,7 +218,7 @@ impl OpenEpisode {
             None => all.write(&self.live, &mut held, std::slice::from_ref(step), Put::Nothing).await,
             Some(first) => {
                 if first {
-                    self.memory.inner.jobs.buffered();
+                    self.memory.inner.jobs.wake_steps();
                 }
                 Ok(Durability::Buffered)
             }
@@ -228,7 +228,7 @@ impl OpenEpisode {
     /// Takes a step at a place where there is one: from another handle of this engine, or from this one before.
     async fn keep_again(&self, held: &mut Held, step: &Step) -> Result<Durability> {
         let (inner, place) = (&self.memory.inner, self.kept);
-        let buffered = self.live.buffered(held, place);
+        let buffered = self.live.buffered_at(held, place);
         if buffered.as_ref() == Some(step) {
             return Ok(Durability::Buffered);
         }

@@ -151,16 +151,23 @@ async fn a_renewal_leaves_alone_what_another_has_taken() {
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_was_replaced_cannot_write() {
     for way in 0..5 {
-        for given_back in [false, true] {
+        for (added, given_back) in [(false, false), (false, true), (true, false), (true, true)] {
             let (_, clock, one, other) = two().await;
             let mut open = opened(&one).await;
             clock.advance(TimeDelta::seconds(601));
             let mut taken = other.resume(open.id()).await.unwrap();
-            taken.step(Step::new("read")).await.unwrap();
+            if added {
+                taken.step(Step::new("read")).await.unwrap();
+            }
             if given_back {
                 taken.hand_over().await.unwrap();
             }
             let before = stored(&one).await;
+            if (way, added, given_back) == (4, false, true) {
+                open.hand_over().await.unwrap();
+                assert_eq!(stored(&one).await, before, "it is as it was to become");
+                continue;
+            }
             let error = match way {
                 0 => open.step(Step::new("edit")).await.unwrap_err(),
                 1 => open.step(Step::new("read")).await.unwrap_err(),
@@ -243,9 +250,20 @@ async fn of_two_that_resume_one_wins() {
 
 #[tokio::test(start_paused = true)]
 async fn two_tasks_that_resume_in_one_engine_share_the_episode() {
-    let (_, _, one, _) = two().await;
+    let (store, _, one, _) = two().await;
     let id = abandoned(&one).await;
-    let (a, b) = tokio::join!(one.resume(id), one.resume(id));
+    // The second comes while the first has taken the episode and is reading the steps.
+    let gate = Gate::new();
+    store.script(Operation::Get, store.calls(Operation::Get) + 2, Fault::Hold(gate.clone()));
+    let second = async {
+        gate.reached().await;
+        let open = async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            gate.open();
+        };
+        tokio::join!(one.resume(id), open).0
+    };
+    let (a, b) = tokio::join!(one.resume(id), second);
     let (mut a, mut b) = (a.unwrap(), b.unwrap());
     assert_eq!(job(&one, "leases").await.queue, 2);
     a.step(Step::new("edit")).await.unwrap();
