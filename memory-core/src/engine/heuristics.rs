@@ -1,10 +1,10 @@
 //! Heuristics as the engine knows them: derived when the evidence has changed, judged by what showing them did.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -19,7 +19,9 @@ use crate::{
     Result, Scope, Standing, Task, Trust, Uplift,
 };
 
-/// How many times as long as deriving took heuristics may be used by recall before they are derived again.
+/// Heuristics that take longer than this to derive are derived beside the callers of recall.
+const AT_ONCE: Duration = Duration::from_millis(5);
+/// How many times as long as deriving them took such heuristics are used before they are derived again.
 const PATIENCE: u32 = 20;
 /// Scopes whose heuristics are kept.
 const SCOPES: usize = 1_000;
@@ -36,6 +38,29 @@ pub(crate) struct HoldOut {
 #[derive(Debug, Default)]
 pub(crate) struct Derived(Mutex<HashMap<Scope, Entry>>);
 
+impl Derived {
+    fn map(&self) -> MutexGuard<'_, HashMap<Scope, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, scope: &Scope) -> Option<Entry> {
+        self.map().get(scope).cloned()
+    }
+
+    fn put(&self, scope: Scope, entry: Entry) {
+        let mut map = self.map();
+        if map.len() >= SCOPES {
+            map.clear();
+        }
+        map.insert(scope, entry);
+    }
+
+    /// Scopes whose heuristics are being derived beside their callers.
+    pub(crate) fn renewing(&self) -> u64 {
+        self.map().values().filter(|entry| entry.renewing.load(Ordering::Relaxed)).count() as u64
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     mark: Mark,
@@ -43,6 +68,8 @@ struct Entry {
     at: Instant,
     took: Duration,
     heuristics: Arc<[Heuristic]>,
+    /// Whether they are being derived again.
+    renewing: Arc<AtomicBool>,
 }
 
 /// What showing memories did to the success of episodes.
@@ -73,7 +100,7 @@ impl Memory {
     /// # Errors
     /// The store's errors.
     pub async fn heuristics(&self) -> Result<Vec<Heuristic>> {
-        Ok(self.derived(Duration::ZERO).await.map_err(|error| error.in_operation("heuristics"))?.to_vec())
+        Ok(self.derived().await.map_err(|error| error.in_operation("heuristics"))?.to_vec())
     }
 
     /// The heuristics that are shown, put together: one playbook for each situation, the best supported first.
@@ -81,7 +108,7 @@ impl Memory {
     /// # Errors
     /// The store's errors.
     pub async fn playbooks(&self) -> Result<Vec<Playbook>> {
-        let heuristics = self.derived(Duration::ZERO).await.map_err(|error| error.in_operation("playbooks"))?;
+        let heuristics = self.derived().await.map_err(|error| error.in_operation("playbooks"))?;
         Ok(Playbook::compose(&heuristics))
     }
 
@@ -99,7 +126,7 @@ impl Memory {
             let (shown, withheld) = (self.rate(&pattern, SHOWN), self.rate(&pattern, WITHHELD));
             (withheld.trials > 0.0).then(|| Uplift::new(shown, withheld, Basis::Withheld))
         });
-        let derived = self.derived(Duration::ZERO).await.map_err(|error| error.in_operation("uplift"))?;
+        let derived = self.derived().await.map_err(|error| error.in_operation("uplift"))?;
         let heuristics = derived.iter().filter_map(|one| Some((one.id, one.uplift?))).collect();
         Ok(UpliftReport { overall, heuristics })
     }
@@ -130,7 +157,7 @@ impl Memory {
     /// The heuristics to show for a task, best supported first, those of another environment last.
     pub(super) async fn advice_for(&self, task: &Task) -> Result<Vec<Advised>> {
         const MOST: usize = 10;
-        let derived = self.derived(Duration::MAX).await?;
+        let derived = self.derived_soon().await?;
         let fitting = derived.iter().filter(|one| one.is_shown() && one.situation.fits(task));
         let mut advised: Vec<Advised> =
             fitting.map(|one| Advised { heuristic: one.clone(), freshness: one.freshness(task) }).collect();
@@ -166,28 +193,54 @@ impl Memory {
         (recalled, receipt)
     }
 
-    /// The heuristics as of now, or as of at most `patience` ago if deriving them takes long.
-    async fn derived(&self, patience: Duration) -> Result<Arc<[Heuristic]>> {
-        let bucket = self.learner().bucket_of(self.inner.clock.now());
-        let known = self.inner.derived.0.lock().await.get(&self.scope).cloned();
-        if let Some(entry) = known {
-            let recent = entry.at.elapsed() < patience.min(entry.took.saturating_mul(PATIENCE));
-            if recent || (entry.bucket == bucket && entry.mark == self.inner.projection.mark().await?) {
-                return Ok(entry.heuristics);
+    /// The heuristics as of now.
+    async fn derived(&self) -> Result<Arc<[Heuristic]>> {
+        let bucket = self.learner().bucket_of(self.inner.clock.read());
+        match self.inner.derived.get(&self.scope) {
+            Some(entry) if entry.bucket == bucket && entry.mark == self.inner.projection.mark().await? => {
+                Ok(entry.heuristics)
             }
+            _ => self.derive().await,
         }
+    }
+
+    /// The heuristics as of now; or, where deriving them takes long, as they were last derived, while they are derived again
+    /// beside the caller.
+    async fn derived_soon(&self) -> Result<Arc<[Heuristic]>> {
+        let Some(entry) = self.inner.derived.get(&self.scope).filter(|entry| entry.took > AT_ONCE) else {
+            return self.derived().await;
+        };
+        let due = entry.at.elapsed() >= entry.took.saturating_mul(PATIENCE);
+        if due && !entry.renewing.swap(true, Ordering::Relaxed) {
+            let memory = self.clone();
+            tokio::spawn(async move {
+                // A failure is told by health; the next caller tries again.
+                let result = memory.derived().await;
+                memory.inner.jobs.consolidation.ran(memory.inner.clock.read(), &result);
+                entry.renewing.store(false, Ordering::Relaxed);
+            });
+        }
+        Ok(entry.heuristics)
+    }
+
+    /// Derives the heuristics from all habits of the scope.
+    async fn derive(&self) -> Result<Arc<[Heuristic]>> {
         let at = Instant::now();
+        let result = self.try_derive(at).await;
+        self.inner.jobs.consolidation.ran(self.inner.clock.read(), &result);
+        result
+    }
+
+    async fn try_derive(&self, at: Instant) -> Result<Arc<[Heuristic]>> {
+        let now = self.inner.clock.read();
         let (mark, mut habits) = self.inner.projection.habits(&self.scope).await?;
         habits.retain(|habit| habit.trust == Trust::Trusted);
-        let mut heuristics = derive(self.learner(), &self.scope, &habits, self.inner.clock.now());
+        let mut heuristics = derive(self.learner(), &self.scope, &habits, now);
         self.judge(&mut heuristics).await?;
         let heuristics: Arc<[Heuristic]> = heuristics.into();
-        let entry = Entry { mark, bucket, at, took: at.elapsed(), heuristics: Arc::clone(&heuristics) };
-        let mut derived = self.inner.derived.0.lock().await;
-        if derived.len() >= SCOPES {
-            derived.clear();
-        }
-        derived.insert(self.scope.clone(), entry);
+        let (bucket, renewing) = (self.learner().bucket_of(now), Arc::default());
+        let entry = Entry { mark, bucket, at, took: at.elapsed(), heuristics: Arc::clone(&heuristics), renewing };
+        self.inner.derived.put(self.scope.clone(), entry);
         Ok(heuristics)
     }
 

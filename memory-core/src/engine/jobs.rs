@@ -21,14 +21,15 @@ const SOONER: u32 = 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobHealth {
     /// `projection` folds episodes into patterns, `leases` renews the leases of open episodes, `sweep` closes those whose
-    /// lease has run out, `steps` writes buffered steps.
+    /// lease has run out, `steps` writes buffered steps, `consolidation` derives heuristics.
     pub name: &'static str,
     /// When it last ran, well or not; `None` before the first time.
     pub last_beat: Option<DateTime<Utc>>,
     /// What went wrong when it last ran; `None` if it went well.
     pub last_error: Option<String>,
     /// What waits for it. `projection`: episodes that are not folded yet; `leases`: handles of open episodes; `sweep`: open
-    /// episodes, of all scopes, whose lease has run out; `steps`: steps that are not written yet.
+    /// episodes, of all scopes, whose lease has run out; `steps`: steps that are not written yet; `consolidation`: scopes
+    /// whose heuristics are being derived beside the callers.
     pub queue: u64,
 }
 
@@ -72,6 +73,7 @@ pub(super) struct Jobs {
     pub(super) leases: Job,
     pub(super) sweep: Job,
     pub(super) steps: Job,
+    pub(super) consolidation: Job,
     /// Told when an episode has a first buffered step.
     buffered: watch::Sender<()>,
     /// Gone with the engine.
@@ -85,6 +87,7 @@ impl Jobs {
             leases: Job::new("leases"),
             sweep: Job::new("sweep"),
             steps: Job::new("steps"),
+            consolidation: Job::new("consolidation"),
             buffered: watch::channel(()).0,
             alive: watch::channel(()).0,
         }

@@ -449,6 +449,7 @@ impl Memory {
             jobs.leases.health(self.inner.live.handles()),
             jobs.sweep.health(self.orphans().await?.len() as u64),
             jobs.steps.health(self.inner.live.buffered()),
+            jobs.consolidation.health(self.inner.derived.renewing()),
         ];
         Ok(Health { store, episodes_behind, embedder_error, jobs })
     }

@@ -1,11 +1,15 @@
 //! Heuristics: derived from habits, compared within tasks, refined, resolved, judged by what showing them did.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory_core::testkit::{Fault, Gate, Operation};
 use memory_core::{
-    Advice, Basis, ErrorKind, Feedback, Freshness, Heuristic, HeuristicId, InMemoryStore, Memory, Outcome, Receipt,
-    Recording, Source, Standing, Step, Task,
+    Advice, Advised, Basis, ErrorKind, Feedback, Freshness, Heuristic, HeuristicId, InMemoryStore, Memory, Outcome,
+    Receipt, Recording, Source, Standing, Step, Task,
 };
 
-use super::{fresh, record_all};
+use super::{faulty, fresh, job, lost, record_all};
 
 /// One run of a task: its tools, and whether it succeeded.
 fn run(task: Task, tools: &[&str], success: bool) -> Recording {
@@ -287,4 +291,47 @@ async fn explain_names_counts_over_time_and_episodes_for_and_against() {
     assert_eq!((habits.episodes_for.len(), habits.episodes_against.len()), (4, 4), "one task");
     let gone = memory.explain(HeuristicId::new(Default::default())).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_derivation_goes_on_beside_recall_and_health_tells() {
+    let (store, gate) = (faulty(), Gate::new());
+    let memory = super::over(Arc::clone(&store)).await;
+    record_all(&memory, runs(task, 4, 0)).await;
+    let hold = || store.script_next(Operation::Scan, Fault::Hold(gate.clone()));
+    let pass = async || {
+        gate.reached().await;
+        tokio::time::advance(Duration::from_millis(10)).await;
+        gate.open();
+    };
+    assert_eq!(job(&memory, "consolidation").await.last_beat, None);
+    hold();
+    let (known, ()) = tokio::join!(memory.heuristics(), pass());
+    assert!(job(&memory, "consolidation").await.last_beat.is_some());
+
+    record_all(&memory, runs(|number| task(number).tag("new"), 0, 4)).await;
+    let advice = async || memory.recall(&task(0).tag("new"), 1).await.unwrap().advice;
+    let special = |advice: &[Advised]| advice.iter().any(|one| one.heuristic.situation.context.is_some());
+    assert_eq!(advice().await.len(), known.unwrap().len(), "not due yet");
+    assert_eq!(job(&memory, "consolidation").await.queue, 0);
+    tokio::time::advance(Duration::from_millis(300)).await;
+    assert!(!special(&advice().await), "it does not wait");
+    assert_eq!(job(&memory, "consolidation").await.queue, 1);
+    store.script_next(Operation::Scan, Fault::Before(lost()));
+    renewed(&memory).await;
+    assert!(job(&memory, "consolidation").await.last_error.is_some());
+    assert!(!special(&advice().await), "the next caller tries again");
+    renewed(&memory).await;
+    assert_eq!(job(&memory, "consolidation").await.last_error, None);
+    assert!(special(&advice().await));
+}
+
+async fn renewed(memory: &Memory) {
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        if job(memory, "consolidation").await.queue == 0 {
+            return;
+        }
+    }
+    panic!("it is never derived again");
 }
