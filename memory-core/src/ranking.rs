@@ -69,21 +69,21 @@ impl Scorer {
     }
 }
 
-/// An episode that passed the filter and has a word in common with the query, a vector to compare, or both.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A record that passed the filter and has a word in common with the query, a vector to compare, or both.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// The hit, if it is among the best.
     pub hit: Hit,
-    /// When the episode ended.
-    pub completed_at: DateTime<Utc>,
+    /// The moment that decides between equal scores; see [`Searchable::at`](crate::Searchable::at).
+    pub at: DateTime<Utc>,
     /// Whether there was a vector to compare.
     pub compared: bool,
 }
 
 impl Candidate {
-    /// The order of equal scores: later completion first, then smaller id.
+    /// The order of equal scores: later moment first, then smaller id.
     fn tie(&self, other: &Self) -> Ordering {
-        other.completed_at.cmp(&self.completed_at).then(self.hit.id.cmp(&other.hit.id))
+        other.at.cmp(&self.at).then_with(|| self.hit.key.cmp(&other.hit.key))
     }
 
     fn by_words(&self, other: &Self) -> Ordering {
@@ -99,14 +99,14 @@ impl Candidate {
 /// [`search`](crate::MemoryStore::search) promises.
 pub fn best(mut candidates: Vec<Candidate>, k: usize) -> Vec<Hit> {
     candidates.sort_unstable_by(Candidate::by_vector);
-    let mut kept: Vec<Candidate> = candidates.iter().filter(|candidate| candidate.compared).take(k).copied().collect();
+    let mut kept: Vec<Candidate> = candidates.iter().filter(|candidate| candidate.compared).take(k).cloned().collect();
     candidates.sort_unstable_by(Candidate::by_words);
-    kept.extend(candidates.iter().filter(|candidate| candidate.hit.words > 0.0).take(k));
+    kept.extend(candidates.iter().filter(|candidate| candidate.hit.words > 0.0).take(k).cloned());
     let order = |a: &Candidate, b: &Candidate| {
         b.hit.words.total_cmp(&a.hit.words).then(b.hit.vector.total_cmp(&a.hit.vector)).then_with(|| a.tie(b))
     };
     kept.sort_unstable_by(order);
-    kept.dedup_by_key(|candidate| candidate.hit.id);
+    kept.dedup_by(|a, b| a.hit.key == b.hit.key);
     kept.into_iter().map(|candidate| candidate.hit).collect()
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::notes::spawn_expiry;
 use super::projection::Projection;
 use super::{Inner, Memory, StepDurability};
 use crate::clock::RisingClock;
@@ -102,9 +103,10 @@ impl MemoryBuilder {
         self
     }
 
-    /// Checks everything, claims the store for the embedder's vector space, and starts learning beside the caller.
+    /// Checks everything, claims the store for the embedder's vector space, and starts learning, and deleting expired
+    /// notes, beside the caller.
     ///
-    /// Must be called within a tokio runtime with time enabled; learning stops with that runtime or with the last handle.
+    /// Must be called within a tokio runtime with time enabled; both stop with that runtime or with the last handle.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for a setting out of range or a missing store;
@@ -126,6 +128,7 @@ impl MemoryBuilder {
             step_durability: self.step_durability,
         });
         Projection::spawn(&inner);
+        spawn_expiry(&inner);
         Ok(Memory { inner, scope: self.scope })
     }
 }

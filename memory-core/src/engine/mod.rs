@@ -1,6 +1,7 @@
 //! The engine: what an agent's program talks to.
 
 mod builder;
+mod notes;
 mod open_episode;
 mod predict;
 pub(crate) mod projection;
@@ -14,6 +15,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 pub use builder::MemoryBuilder;
+pub use notes::{NoteAck, RecalledNote, RecalledNotes};
 pub use open_episode::{OpenEpisode, StepDurability};
 pub use predict::Prediction;
 pub use projection::Rebuilt;
@@ -22,6 +24,7 @@ pub use suggest::{Reason, Suggestion};
 
 use crate::clock::RisingClock;
 use crate::learn::Knowledge;
+use crate::text::strip_recalled;
 use crate::{
     Batch, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits, LoggedEpisode,
     MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording, Result, Role, Scan,
@@ -198,10 +201,7 @@ impl Memory {
     /// Appends an episode to the log, in one commit with the rest of the batch.
     async fn append(&self, episode: Episode, batch: Batch) -> Result<Ack> {
         episode.check_encoded_size()?;
-        let (vector, degraded) = match self.embed(Role::Document, &episode.task.text).await {
-            Ok(vector) => (Some(vector), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
+        let (vector, degraded) = self.vector_of(Role::Document, &episode.task.text).await;
         let id = episode.id;
         let logged = LoggedEpisode { episode: Arc::new(episode), vector };
         let batch = batch.require_absent(Key::Episode(id)).put(Record::Episode(logged));
@@ -212,8 +212,22 @@ impl Memory {
 
     /// The answer to a write that had happened already.
     fn ack_again(&self, logged: &LoggedEpisode) -> Ack {
-        let degraded = logged.vector.is_none().then(|| "it was written before, without its vector".to_owned());
+        let lacks = logged.vector.is_none() && !strip_recalled(&logged.episode.task.text).trim().is_empty();
+        let degraded = lacks.then(|| "it was written before, without its vector".to_owned());
         Ack { episode: logged.episode.id, durability: self.inner.store.info().durability, degraded }
+    }
+
+    /// The vector of a text without what the memory supplied, or why there is none. There is none, and no reason to tell,
+    /// if nothing is left of the text.
+    async fn vector_of(&self, role: Role, text: &str) -> (Option<Vector>, Option<String>) {
+        let own = strip_recalled(text);
+        if own.trim().is_empty() {
+            return (None, None);
+        }
+        match self.embed(role, &own).await {
+            Ok(vector) => (Some(vector), None),
+            Err(error) => (None, Some(error.to_string())),
+        }
     }
 
     async fn embed(&self, role: Role, text: &str) -> Result<Vector> {
