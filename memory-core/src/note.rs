@@ -54,8 +54,9 @@ impl fmt::Display for NoteId {
 /// A text apart from case, white space, and the punctuation around its words. What stands within words or is a sign of its
 /// own (`C++`, `-5`, `a < b`) stays; a text of nothing but punctuation does too.
 pub(crate) fn folded(text: &str) -> String {
-    const PUNCTUATION: &[char] =
-        &['.', ',', ';', ':', '!', '?', '"', '\'', '`', '(', ')', '[', ']', '{', '}', '…', '“', '”', '„', '‘', '«', '»'];
+    const PUNCTUATION: &[char] = &[
+        '.', ',', ';', ':', '!', '?', '"', '\'', '`', '(', ')', '[', ']', '{', '}', '…', '“', '”', '„', '‘', '«', '»',
+    ];
     let lower = text.replace('\u{2019}', "'").to_lowercase();
     let bare = lower.split_whitespace().map(|word| word.trim_matches(PUNCTUATION)).filter(|word| !word.is_empty());
     let bare: Vec<&str> = bare.collect();

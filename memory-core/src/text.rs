@@ -218,7 +218,8 @@ mod tests {
 
     /// Texts that are rich in markers and pieces of them.
     fn texts() -> impl Strategy<Value = String> {
-        let pieces = [RECALLED_BEGIN, RECALLED_END, "⟦", "⟧", "recalled from memory⟧", "⟦end of recalled", " ", "a", "é"];
+        let pieces =
+            [RECALLED_BEGIN, RECALLED_END, "⟦", "⟧", "recalled from memory⟧", "⟦end of recalled", " ", "a", "é"];
         proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..12).prop_map(|pieces| pieces.concat())
     }
 

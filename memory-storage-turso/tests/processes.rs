@@ -10,8 +10,9 @@ use std::io::{BufRead, BufReader};
 use common::{Dice, assert_sound, fold, log, place, stored_patterns, text};
 use memory_core::testkit::{process, samples};
 use memory_core::{
-    Batch, Counts, Episode, ErrorKind, Evidence, Key, Memory, MemoryStore, MemoryStoreExt, OpenedEpisode, OpenedStep,
-    Outcome, Pattern, PatternKind, Record, RecordKind, Scan, Step, Task, VectorSpace, Verdict,
+    Batch, Counts, Episode, ErrorKind, Evidence, Key, Memory, MemoryStore, MemoryStoreExt, NewNote, Note, NoteKind,
+    OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Record, RecordKind, Scan, Step, Task, Telling,
+    VectorSpace, Verdict,
 };
 use memory_storage_turso::TursoStore;
 
@@ -122,10 +123,30 @@ fn patterns(first: u32) -> Vec<Record> {
     records
 }
 
+/// Notes of every kind, with every field set and unset, told here and in sessions, and awkward texts.
+fn notes(first: u32) -> Vec<Record> {
+    let moments = ["2016-12-31T23:59:60.123456789Z", "1969-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"];
+    let mut records = Vec::new();
+    for (number, kind) in (first..).zip(NoteKind::ALL) {
+        let at = moments[records.len() % 3].parse().unwrap();
+        let mut new = NewNote::new("Use tabs").kind(kind).tag("a").salience(0.1 + 0.2).source("user").trusted(false);
+        new.expires_at = (records.len() % 2 == 0).then_some(at);
+        let other = Telling::new(NewNote::new("use  tabs."), samples::time(0));
+        let agent = Note::from_session(samples::scope("acme/coder"), "s-1", Telling::new(new, at));
+        let mut note = agent.told(other);
+        (note.id, note.seen) = (samples::note_id(number), u32::MAX);
+        records.push(samples::noted_with(note, samples::vector(&[1.0, -0.0, f32::MIN_POSITIVE / 2.0])));
+    }
+    let texts = samples::awkward_texts();
+    records
+        .extend((first + 10..).zip(texts).map(|(number, text)| samples::noted(samples::note_full_of(number, &text))));
+    records
+}
+
 /// Records of every kind but the vector space, with numbers from `first` on.
 fn records(first: u32) -> Vec<Record> {
     let watermarks = [samples::watermark(first, 0), samples::watermark(first + 1, u64::MAX)];
-    [watermarks.to_vec(), episodes(first), open_episodes(first), patterns(first)].concat()
+    [watermarks.to_vec(), episodes(first), open_episodes(first), patterns(first), notes(first)].concat()
 }
 
 async fn put_all(store: &TursoStore, records: &[Record]) {
@@ -166,7 +187,7 @@ async fn every_type_goes_from_process_to_process_unchanged() {
         return;
     }
     let kinds: Vec<RecordKind> = one.iter().map(|record| record.key().kind()).collect();
-    let all = ["Space", "Watermark", "Episode", "Open", "Step", "Pattern"];
+    let all = ["Space", "Watermark", "Episode", "Open", "Step", "Pattern", "Note"];
     assert!(all.iter().all(|kind| kinds.iter().any(|other| format!("{other:?}") == *kind)));
     let (_folder, path) = place();
     let path = path.to_str().unwrap();

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 
 use super::notes::spawn_expiry;
 use super::projection::Projection;
@@ -126,6 +127,7 @@ impl MemoryBuilder {
             clock: RisingClock::new(self.clock),
             random: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             step_durability: self.step_durability,
+            alive: watch::channel(()).0,
         });
         Projection::spawn(&inner);
         spawn_expiry(&inner);

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 
 pub use builder::MemoryBuilder;
 pub use notes::{NoteAck, RecalledNote, RecalledNotes};
@@ -68,6 +69,8 @@ pub(crate) struct Inner {
     random: Mutex<StdRng>,
     step_durability: StepDurability,
     projection: Projection,
+    /// Closed when the engine goes; nothing is ever sent.
+    alive: watch::Sender<()>,
 }
 
 /// The answer to a write.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How often expired notes are deleted beside the callers.
-const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
+const EXPIRY_PERIOD: Duration = Duration::from_secs(600);
 /// Notes that one batch deletes at most.
 const EXPIRY_STEP: usize = 256;
 /// The shares of a note's score that salience and recency decide; the rest is relevance alone.
@@ -167,9 +167,8 @@ impl Memory {
     async fn delete_note(&self, id: NoteId) -> Result<()> {
         let now = self.inner.clock.now();
         let found = self.stored_notes(&[id]).await?.pop().flatten();
-        let of_scope = |(_, stored): &(Version, StoredNote)| {
-            stored.note.scope == self.scope && stored.note.lives_at(now)
-        };
+        let of_scope =
+            |(_, stored): &(Version, StoredNote)| stored.note.scope == self.scope && stored.note.lives_at(now);
         let (version, stored) = found.filter(of_scope).ok_or_else(|| no_note(id))?;
         let mut batch = Batch::new().require_unchanged(Key::Note(id), Some(version)).delete(Key::Note(id));
         if let Some((agent, session)) = self.scope.as_session() {
@@ -248,7 +247,7 @@ impl Memory {
 
     /// Deletes the expired notes of all scopes; returns how many there were.
     ///
-    /// It happens by itself every minute beside the callers. No answer depends on when.
+    /// It happens by itself every ten minutes beside the callers. No answer depends on when.
     ///
     /// # Errors
     /// The store's errors.
@@ -293,9 +292,9 @@ impl StoredTelling {
 /// Starts the task that deletes expired notes. It ends with the engine.
 pub(super) fn spawn_expiry(inner: &Arc<Inner>) {
     let engine = Arc::downgrade(inner);
+    let mut alive = inner.alive.subscribe();
     tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(EXPIRY_PERIOD).await;
+        while tokio::time::timeout(EXPIRY_PERIOD, alive.changed()).await.is_err() {
             let Some(inner) = Weak::upgrade(&engine) else { return };
             if let Err(error) = expire(&inner).await {
                 tracing::warn!(%error, "expired notes were not deleted; it is tried again later");

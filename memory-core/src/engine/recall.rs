@@ -7,8 +7,8 @@ use super::{Memory, RecalledNote};
 use crate::learn::recovery_of;
 use crate::limits;
 use crate::{
-    Episode, Error, Hit, Key, MemoryStore as _, Pattern, PatternId, Record, Result, Role, Search, Status, Stored, Support,
-    Task, Vector,
+    Episode, Error, Hit, Key, MemoryStore as _, Pattern, PatternId, Record, Result, Role, Search, Status, Stored,
+    Support, Task, Vector,
 };
 
 /// The share of the score that the words part has; the vector part has the rest.
