@@ -7,6 +7,7 @@ mod concurrency;
 mod degradation;
 mod life;
 mod limits;
+mod notes;
 mod patterns;
 mod projection;
 mod recall;
