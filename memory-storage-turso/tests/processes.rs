@@ -200,6 +200,34 @@ async fn every_type_goes_from_process_to_process_unchanged() {
     assert_kept(&store, &[one, other].concat()).await;
 }
 
+/// Three processes that each tell the same in a session of their own: the fourth knows it as the agent's.
+#[tokio::test]
+async fn what_is_told_in_other_processes_is_recalled_and_adds_up() {
+    let test = "what_is_told_in_other_processes_is_recalled_and_adds_up";
+    let in_session = |memory: &Memory, session: &str| memory.in_scope(samples::scope(&format!("acme/coder/{session}")));
+    if process::is_child() {
+        let memory = in_session(&memory(&store_of_child().await).await, &std::env::var("SESSION").unwrap());
+        memory.remember(NewNote::new("Use tabs.").tag(memory.scope().as_str())).await.unwrap();
+        return;
+    }
+    let (_folder, path) = place();
+    let path = path.to_str().unwrap();
+    let memory = memory(&TursoStore::open(path).await.unwrap()).await;
+    let fourth = in_session(&memory, "s-4");
+    for (told, session) in ["s-1", "s-2", "s-3"].into_iter().enumerate() {
+        assert!(fourth.recall_notes("tabs", 5).await.unwrap().notes.is_empty(), "told in {told} sessions");
+        process::run(test, &[("STORE", path), ("SESSION", session)]);
+        assert_eq!(in_session(&memory, session).notes().await.unwrap()[0].text, "Use tabs.");
+    }
+    let found = fourth.recall_notes("tabs", 5).await.unwrap().notes;
+    let note = &found[0].note;
+    assert_eq!((found.len(), note.scope.as_str(), note.seen, note.sessions()), (1, "acme/coder", 3, 3));
+    assert_eq!(note.tags.len(), 3);
+    assert!(found[0].words > 0.0 && found[0].vector > 0.0);
+    memory.close().await.unwrap();
+    assert_sound(path.as_ref()).await;
+}
+
 /// Prints each warning: what goes wrong beside the callers is told to nobody else.
 struct Warnings;
 
