@@ -44,6 +44,8 @@ mod tests {
         check::<OpenEpisode>();
         check::<Recollection>();
         check::<Suggestion>();
+        check::<Note>();
+        check::<RecalledNotes>();
         check::<InMemoryStore>();
         check::<HashEmbedder>();
         check::<Batch>();

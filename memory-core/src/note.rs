@@ -485,6 +485,11 @@ mod tests {
     }
 
     #[test]
+    fn there_is_one_salience_of_zero() {
+        assert!(Telling::new(NewNote::new("x").salience(-0.0), at(0)).salience.is_sign_positive());
+    }
+
+    #[test]
     fn a_note_lives_until_it_expires() {
         let note = Note::new(Scope::default(), Telling::new(NewNote::new("x").expires_at(at(10)), at(0)));
         assert!(note.lives_at(at(10) - TimeDelta::nanoseconds(1)));

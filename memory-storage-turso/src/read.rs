@@ -191,15 +191,19 @@ pub(crate) fn get(session: &mut Session, keys: &[Key]) -> Result<Vec<Option<Stor
 }
 
 fn get_one(session: &mut Session, key: &Key) -> Result<Option<Stored>> {
-    let (sql, values) = match key {
-        Key::Episode(id) => (EPISODE, vec![id.to_string().into()]),
-        Key::Note(id) => (NOTE, vec![id.to_string().into()]),
-        _ => (RECORD, vec![key.kind().as_str().into(), key_bytes(key).into()]),
+    let searched = match key {
+        Key::Episode(id) => Some((EPISODE, id.to_string())),
+        Key::Note(id) => Some((NOTE, id.to_string())),
+        _ => None,
     };
-    session.first(sql, values, |row| {
-        let vector = if sql.1 == RECORD.1 { None } else { vector(row, 2)? };
-        Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, vector)? })
-    })
+    match searched {
+        Some((sql, id)) => session.first(sql, vec![id.into()], |row| {
+            Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, vector(row, 2)?)? })
+        }),
+        None => session.first(RECORD, vec![key.kind().as_str().into(), key_bytes(key).into()], |row| {
+            Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, None)? })
+        }),
+    }
 }
 
 pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {

@@ -78,6 +78,9 @@ impl Memory {
     /// [quorum](crate::Learner::quorum), or in the agent's own scope, it is a note of the agent; before, it is a candidate,
     /// which is not recalled. What a session told counts as long as the agent's note has not expired as a whole.
     ///
+    /// The agent's note keeps what each session told, for forgetting: a note that tens of thousands of sessions tell outgrows
+    /// what a store takes for a record.
+    ///
     /// Telling the same again after a failure whose outcome is unknown is safe for everything but [`Note::seen`], which may
     /// then count that telling twice.
     ///

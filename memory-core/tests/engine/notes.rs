@@ -526,6 +526,35 @@ async fn forgetting_a_sessions_note_takes_its_evidence_away() {
     assert_eq!(stored(&memory).await.notes, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_another_session_tells_while_one_forgets_is_kept() {
+    let store = faulty();
+    let (_, memory) = session_over(Arc::clone(&store)).await;
+    for first in [true, false] {
+        let id = tell(&memory, "use tabs").await.id;
+        if first {
+            // The agent's note is gone when the other session's telling comes.
+            let agent = at(&memory, "acme/coder");
+            agent.forget(NoteId::of(agent.scope(), "use tabs")).await.unwrap();
+        }
+        let gate = Gate::new();
+        store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
+        let forgetting = tokio::spawn({
+            let memory = memory.clone();
+            async move { memory.forget(id).await }
+        });
+        gate.reached().await;
+        let other = at(&memory, "acme/coder/s-2");
+        tell(&other, "use tabs").await;
+        gate.open();
+        forgetting.await.unwrap().unwrap();
+        let note = of_agent(&memory, "use tabs").await.unwrap();
+        assert_eq!(note.tellings.keys().collect::<Vec<_>>(), ["s-2"]);
+        other.forget(NoteId::of(other.scope(), "use tabs")).await.unwrap();
+        assert_eq!(stored(&memory).await.notes, 0);
+    }
+}
+
 /// Whatever the order in which sessions tell and forget, the agent's note is that of what was told and not forgotten.
 #[tokio::test(start_paused = true)]
 async fn the_agents_note_does_not_depend_on_the_path() {
