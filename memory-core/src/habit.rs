@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::learn::signature;
-use crate::text::terms;
+use crate::text::{strip_recalled, terms};
 use crate::{Move, Step, Task};
 
 /// The first steps that the early window sees.
@@ -109,7 +109,7 @@ impl Window {
 
 /// The signature of a task: its terms, then each part of its context. Tasks of the same terms are the same task.
 pub(crate) fn task_signature(task: &Task) -> Vec<String> {
-    let distinct: BTreeSet<String> = terms(&task.text).into_iter().collect();
+    let distinct: BTreeSet<String> = terms(&strip_recalled(&task.text)).into_iter().collect();
     let distinct: Vec<String> = distinct.into_iter().collect();
     let environment = task.environment.iter().filter_map(environment_part);
     std::iter::once(distinct.join(" ")).chain(contexts(task)).chain(environment).collect()

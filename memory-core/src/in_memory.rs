@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use crate::ranking::{Candidate, Collection, Posting, Scorer, best, frequencies};
 use crate::store::{check_limit, check_vector};
 use crate::{
-    Batch, Change, Changes, Commit, Condition, Cursor, Durability, Episode, EpisodeId, Error, ErrorKind, FeedEntry,
-    Hit, Key, LoggedEpisode, MemoryStore, Page, Record, RecordKind, Result, Scan, Scope, Search, StoreHealth,
-    StoreInfo, Stored, Vector, VectorSpace, Version,
+    Batch, Change, Changes, Commit, Condition, Cursor, Durability, EpisodeId, Error, ErrorKind, FeedEntry, Hit, Key,
+    LoggedEpisode, MemoryStore, Page, Record, RecordKind, Result, Scan, Scope, Search, Searchable, Searched,
+    StoreHealth, StoreInfo, Stored, StoredNote, VectorSpace, Version,
 };
 
 /// A [`MemoryStore`] in the memory of this process: for tests, for trying things out, and for agents whose memory need not
@@ -33,15 +33,15 @@ struct State {
     feed: BTreeMap<Version, (Key, bool)>,
     /// Where each key stands in the feed.
     feed_places: HashMap<Key, Version>,
-    index: HashMap<Scope, ScopeIndex>,
+    index: HashMap<(Searched, Scope), ScopeIndex>,
 }
 
-/// What word and vector search need to know of one scope; documents are numbered by version.
+/// What word and vector search need to know of the episodes or the notes of one scope; documents are numbered by version.
 #[derive(Debug, Default)]
 struct ScopeIndex {
     collection: Collection,
     postings: HashMap<String, BTreeMap<u64, Posting>>,
-    documents: HashMap<u64, LoggedEpisode>,
+    documents: HashMap<u64, Record>,
 }
 
 impl InMemoryStore {
@@ -126,7 +126,7 @@ impl MemoryStore for InMemoryStore {
     async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
         let state = self.read()?;
         search.validate(state.space())?;
-        let Some(index) = state.index.get(&search.scope) else { return Ok(Vec::new()) };
+        let Some(index) = state.index.get(&(search.kind, search.scope.clone())) else { return Ok(Vec::new()) };
         Ok(index.search(search))
     }
 
@@ -153,6 +153,7 @@ impl MemoryStore for InMemoryStore {
             episodes: count(RecordKind::Episode),
             open_episodes: count(RecordKind::Open),
             patterns: count(RecordKind::Pattern) + count(RecordKind::Habit),
+            notes: count(RecordKind::Note),
         })
     }
 
@@ -167,6 +168,7 @@ fn matches(scan: &Scan, stored: &Stored) -> bool {
     scope
         && match &stored.record {
             Record::Episode(logged) => scan.filter.matches(&logged.episode),
+            Record::Note(stored) => scan.notes.matches(&stored.note),
             _ => true,
         }
 }
@@ -205,6 +207,7 @@ impl State {
                         check_vector(vector, space)?;
                     }
                 }
+                Change::Put(Record::Note(StoredNote { vector: Some(vector), .. })) => check_vector(vector, space)?,
                 Change::Delete(Key::Space) => {
                     return Err(Error::invalid("delete", "the vector space", "other records"));
                 }
@@ -221,7 +224,9 @@ impl State {
         let version = Version(self.version);
         if let Record::Episode(logged) = &record {
             self.log.insert(version, logged.episode.id);
-            self.index.entry(logged.episode.scope.clone()).or_default().insert(version, logged);
+        }
+        if let Some(Searchable { kind, scope, text, .. }) = record.searchable() {
+            self.index.entry((kind, scope.clone())).or_default().insert(version, text, &record);
         }
         self.tell(version, &key, false);
         self.records.insert(key, Stored { version, record });
@@ -230,12 +235,13 @@ impl State {
     fn delete(&mut self, key: &Key) {
         let Some(stored) = self.records.remove(key) else { return };
         self.version += 1;
-        if let Record::Episode(logged) = &stored.record {
-            self.log.remove(&stored.version);
-            if let Some(index) = self.index.get_mut(&logged.episode.scope) {
-                index.remove(stored.version, &logged.episode);
+        self.log.remove(&stored.version);
+        if let Some(Searchable { kind, scope, text, .. }) = stored.record.searchable() {
+            let place = (kind, scope.clone());
+            if let Some(index) = self.index.get_mut(&place) {
+                index.remove(stored.version, text);
                 if index.documents.is_empty() {
-                    self.index.remove(&logged.episode.scope);
+                    self.index.remove(&place);
                 }
             }
         }
@@ -253,8 +259,8 @@ impl State {
 }
 
 impl ScopeIndex {
-    fn insert(&mut self, version: Version, logged: &LoggedEpisode) {
-        let frequencies = frequencies(&logged.episode.task.text);
+    fn insert(&mut self, version: Version, text: &str, record: &Record) {
+        let frequencies = frequencies(text);
         let length = frequencies.values().sum();
         for (term, frequency) in frequencies {
             let posting = Posting { document: version.0, frequency, length };
@@ -262,11 +268,11 @@ impl ScopeIndex {
         }
         self.collection.documents += 1;
         self.collection.terms += length;
-        self.documents.insert(version.0, logged.clone());
+        self.documents.insert(version.0, record.clone());
     }
 
-    fn remove(&mut self, version: Version, episode: &Episode) {
-        let frequencies = frequencies(&episode.task.text);
+    fn remove(&mut self, version: Version, text: &str) {
+        let frequencies = frequencies(text);
         for term in frequencies.keys() {
             if let Some(postings) = self.postings.get_mut(term) {
                 postings.remove(&version.0);
@@ -281,31 +287,33 @@ impl ScopeIndex {
     }
 
     fn search(&self, search: &Search) -> Vec<Hit> {
-        let accepted = |logged: &LoggedEpisode| search.filter.matches(&logged.episode);
+        let accepted = |record: &Record| match record {
+            Record::Episode(logged) => search.filter.matches(&logged.episode),
+            Record::Note(stored) => search.notes.matches(&stored.note),
+            _ => false,
+        };
         let words = search.text.as_deref().map(|text| self.words(text, accepted)).unwrap_or_default();
         let wanted: BTreeSet<u64> = if search.vector.is_some() {
-            self.documents.iter().filter(|(_, logged)| accepted(logged)).map(|(document, _)| *document).collect()
+            self.documents.iter().filter(|(_, record)| accepted(record)).map(|(document, _)| *document).collect()
         } else {
             words.keys().copied().collect()
         };
-        let candidates = wanted.into_iter().map(|document| {
-            let logged = &self.documents[&document];
-            let vector = search.vector.as_ref().zip(logged.vector.as_ref()).map(|(a, b): (&Vector, _)| a.cosine(b));
-            Candidate {
-                hit: Hit {
-                    id: logged.episode.id,
-                    version: Version(document),
-                    words: words.get(&document).copied().unwrap_or_default(),
-                    vector: vector.unwrap_or_default(),
-                },
-                completed_at: logged.episode.completed_at,
-                compared: vector.is_some(),
-            }
+        let candidates = wanted.into_iter().filter_map(|document| {
+            let record = &self.documents[&document];
+            let Searchable { vector, at, .. } = record.searchable()?;
+            let cosine = search.vector.as_ref().zip(vector).map(|(query, own)| query.cosine(own));
+            let hit = Hit {
+                key: record.key(),
+                version: Version(document),
+                words: words.get(&document).copied().unwrap_or_default(),
+                vector: cosine.unwrap_or_default(),
+            };
+            Some(Candidate { hit, at, compared: cosine.is_some() })
         });
         best(candidates.collect(), search.k)
     }
 
-    fn words(&self, text: &str, accepted: impl Fn(&LoggedEpisode) -> bool) -> HashMap<u64, f64> {
+    fn words(&self, text: &str, accepted: impl Fn(&Record) -> bool) -> HashMap<u64, f64> {
         let mut scorer = Scorer::new(self.collection);
         for term in frequencies(text).keys() {
             let postings: Vec<Posting> =

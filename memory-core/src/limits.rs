@@ -1,6 +1,10 @@
 //! How large things may be.
 
-use crate::{Episode, Error, Outcome, Recording, Result, Search, Source, Step, Task};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use crate::{Episode, Error, NewNote, Outcome, Recording, Result, Search, Source, Step, Task};
 
 /// Bounds on what the engine accepts. Beyond a bound there is a typed error; nothing is cut off or left out.
 ///
@@ -9,6 +13,7 @@ use crate::{Episode, Error, Outcome, Recording, Result, Search, Source, Step, Ta
 /// | what | bound |
 /// |---|---|
 /// | task text, query | 10,000 bytes |
+/// | note | 10,000 bytes |
 /// | each text of a step or an outcome | 10,000 bytes |
 /// | steps of an episode | 1,000 |
 /// | artifact | 1,000,000 bytes |
@@ -22,6 +27,8 @@ use crate::{Episode, Error, Outcome, Recording, Result, Search, Source, Step, Ta
 pub struct Limits {
     /// Bytes of a task text and of a query.
     pub task_bytes: usize,
+    /// Bytes of a note.
+    pub note_bytes: usize,
     /// Bytes of a step's action, input or observation, and of an outcome's summary or reflection.
     pub observation_bytes: usize,
     /// Steps of an episode.
@@ -30,7 +37,7 @@ pub struct Limits {
     pub artifact_bytes: usize,
     /// Bytes of a checkpoint's state.
     pub state_bytes: usize,
-    /// Tags of a task, and facts about its environment.
+    /// Tags of a task or a note, and facts about a task's environment.
     pub tags: usize,
     /// Bytes of a tag.
     pub tag_bytes: usize,
@@ -42,6 +49,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             task_bytes: 10_000,
+            note_bytes: 10_000,
             observation_bytes: 10_000,
             steps: 1_000,
             artifact_bytes: 1_000_000,
@@ -58,6 +66,13 @@ impl Limits {
     #[must_use]
     pub fn with_task_bytes(mut self, task_bytes: usize) -> Self {
         self.task_bytes = task_bytes;
+        self
+    }
+
+    /// Sets the bytes of a note.
+    #[must_use]
+    pub fn with_note_bytes(mut self, note_bytes: usize) -> Self {
+        self.note_bytes = note_bytes;
         self
     }
 
@@ -89,7 +104,7 @@ impl Limits {
         self
     }
 
-    /// Sets the tags of a task.
+    /// Sets the tags of a task or a note.
     #[must_use]
     pub fn with_tags(mut self, tags: usize) -> Self {
         self.tags = tags;
@@ -115,6 +130,7 @@ impl Limits {
         let most = Episode::MAX_ENCODED_BYTES;
         for (field, value) in [
             ("limits.task_bytes", self.task_bytes),
+            ("limits.note_bytes", self.note_bytes),
             ("limits.observation_bytes", self.observation_bytes),
             ("limits.steps", self.steps),
             ("limits.artifact_bytes", self.artifact_bytes),
@@ -138,10 +154,7 @@ impl Limits {
                 self.name(field, name)?;
             }
         }
-        within("task.tags", task.tags.len(), 0..=self.tags)?;
-        for tag in &task.tags {
-            within("task.tags: bytes of a tag", tag.len(), 1..=self.tag_bytes)?;
-        }
+        self.tags("task.tags", &task.tags)?;
         within("task.environment", task.environment.len(), 0..=self.tags)?;
         for (name, value) in &task.environment {
             self.name("task.environment", name)?;
@@ -192,6 +205,35 @@ impl Limits {
 
     pub(crate) fn state(&self, state: &str) -> Result<()> {
         text("state", state, self.state_bytes)
+    }
+
+    /// Checks a note at this moment; `own` is its text without what the memory supplied.
+    pub(crate) fn note(&self, note: &NewNote, own: &str, now: DateTime<Utc>) -> Result<()> {
+        text("note.text", &note.text, self.note_bytes)?;
+        if note.text.trim().is_empty() {
+            return Err(Error::invalid("note.text", "blank", "some words"));
+        }
+        if own.is_empty() {
+            return Err(Error::invalid("note.text", "nothing but recalled text", "some words of its own"));
+        }
+        self.tags("note.tags", &note.tags)?;
+        if !(0.0..=1.0).contains(&note.salience) {
+            return Err(Error::invalid("note.salience", note.salience, "0..=1"));
+        }
+        self.name("note.source", &note.source)?;
+        match note.expires_at {
+            Some(expiry) if expiry <= now => {
+                Err(Error::invalid("note.expires_at", expiry, format_args!("after now, {now}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the tags of a task, or all that a note has.
+    pub(crate) fn tags(&self, field: &str, tags: &BTreeSet<String>) -> Result<()> {
+        within(field, tags.len(), 0..=self.tags)?;
+        let bytes = format!("{field}: bytes of a tag");
+        tags.iter().try_for_each(|tag| within(&bytes, tag.len(), 1..=self.tag_bytes))
     }
 
     pub(crate) fn query(&self, query: &str) -> Result<()> {

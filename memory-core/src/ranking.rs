@@ -69,21 +69,21 @@ impl Scorer {
     }
 }
 
-/// An episode that passed the filter and has a word in common with the query, a vector to compare, or both.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A record that passed the filter and has a word in common with the query, a vector to compare, or both.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// The hit, if it is among the best.
     pub hit: Hit,
-    /// When the episode ended.
-    pub completed_at: DateTime<Utc>,
+    /// The moment that decides between equal scores; see [`Searchable::at`](crate::Searchable::at).
+    pub at: DateTime<Utc>,
     /// Whether there was a vector to compare.
     pub compared: bool,
 }
 
 impl Candidate {
-    /// The order of equal scores: later completion first, then smaller id.
+    /// The order of equal scores: later moment first, then smaller id.
     fn tie(&self, other: &Self) -> Ordering {
-        other.completed_at.cmp(&self.completed_at).then(self.hit.id.cmp(&other.hit.id))
+        other.at.cmp(&self.at).then_with(|| self.hit.key.cmp(&other.hit.key))
     }
 
     fn by_words(&self, other: &Self) -> Ordering {
@@ -97,17 +97,26 @@ impl Candidate {
 
 /// The union of the best `k` by words and the best `k` by vector, in the order that
 /// [`search`](crate::MemoryStore::search) promises.
-pub fn best(mut candidates: Vec<Candidate>, k: usize) -> Vec<Hit> {
-    candidates.sort_unstable_by(Candidate::by_vector);
-    let mut kept: Vec<Candidate> = candidates.iter().filter(|candidate| candidate.compared).take(k).copied().collect();
-    candidates.sort_unstable_by(Candidate::by_words);
-    kept.extend(candidates.iter().filter(|candidate| candidate.hit.words > 0.0).take(k));
-    let order = |a: &Candidate, b: &Candidate| {
+pub fn best(candidates: Vec<Candidate>, k: usize) -> Vec<Hit> {
+    let compared = candidates.iter().filter(|candidate| candidate.compared).collect();
+    let found = candidates.iter().filter(|candidate| candidate.hit.words > 0.0).collect();
+    let mut kept = first(compared, k, Candidate::by_vector);
+    kept.extend(first(found, k, Candidate::by_words));
+    let order = |a: &&Candidate, b: &&Candidate| {
         b.hit.words.total_cmp(&a.hit.words).then(b.hit.vector.total_cmp(&a.hit.vector)).then_with(|| a.tie(b))
     };
     kept.sort_unstable_by(order);
-    kept.dedup_by_key(|candidate| candidate.hit.id);
-    kept.into_iter().map(|candidate| candidate.hit).collect()
+    kept.dedup_by(|a, b| a.hit.key == b.hit.key);
+    kept.into_iter().map(|candidate| candidate.hit.clone()).collect()
+}
+
+/// The first `k` in an order, themselves in no order.
+fn first(mut candidates: Vec<&Candidate>, k: usize, order: fn(&Candidate, &Candidate) -> Ordering) -> Vec<&Candidate> {
+    if k < candidates.len() {
+        candidates.select_nth_unstable_by(k, |a, b| order(a, b));
+        candidates.truncate(k);
+    }
+    candidates
 }
 
 /// The distinct terms of a text with their frequencies, sorted.

@@ -9,7 +9,8 @@ use crate::{Error, Result};
 /// A namespace: tenant, and below it optionally an agent, and below that optionally a session.
 ///
 /// Every write carries a scope and every read stays inside one. Two scopes share nothing: neither episodes,
-/// nor patterns, nor the statistics behind word search.
+/// nor patterns, nor the statistics behind word search. Only [recalling](crate::Memory::recall) notes reads upward, and
+/// only what was told in many sessions of an agent [becomes](crate::Memory::remember) a note of the agent.
 ///
 /// ```
 /// use memory_core::Scope;
@@ -53,6 +54,25 @@ impl Scope {
     /// The scope as text, `tenant/agent/session`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The scope above: of a session its agent, of an agent its tenant, of a tenant none.
+    ///
+    /// ```
+    /// use memory_core::Scope;
+    /// let agent = Scope::new("acme")?.agent("coder")?;
+    /// assert_eq!(agent.session("s-1")?.parent(), Some(agent));
+    /// assert_eq!(Scope::new("acme")?.parent(), None);
+    /// # Ok::<(), memory_core::Error>(())
+    /// ```
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(above, _)| Self(above.to_owned()))
+    }
+
+    /// The agent and the session's name, if it is a session.
+    pub(crate) fn as_session(&self) -> Option<(Self, &str)> {
+        let (above, name) = self.0.rsplit_once('/')?;
+        above.contains('/').then(|| (Self(above.to_owned()), name))
     }
 
     fn below(&self, depth: usize, field: &str, part: &str) -> Result<Self> {

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeId, Error, LearnerId, LoggedEpisode, OpenedEpisode, OpenedStep, Pattern, PatternId, Result, Scope, Trust,
-    Vector, VectorSpace, Verdict,
+    EpisodeId, Error, LearnerId, LoggedEpisode, Note, NoteId, OpenedEpisode, OpenedStep, Pattern, PatternId, Result,
+    Scope, Status, StoredNote, Trust, Vector, VectorSpace, Verdict,
 };
 
 /// The place of a change in the history of a store: 1 for the first, rising with every change, across all processes.
@@ -34,6 +34,8 @@ pub enum Key {
     Pattern(PatternId),
     /// A pattern of the kind [habit](crate::PatternKind::Habit): these are scanned apart.
     Habit(PatternId),
+    /// A note.
+    Note(NoteId),
 }
 
 /// The kind of a record.
@@ -54,6 +56,8 @@ pub enum RecordKind {
     Pattern,
     /// See [`Key::Habit`].
     Habit,
+    /// See [`Key::Note`].
+    Note,
 }
 
 impl RecordKind {
@@ -67,13 +71,14 @@ impl RecordKind {
             Self::Step => "step",
             Self::Pattern => "pattern",
             Self::Habit => "habit",
+            Self::Note => "note",
         }
     }
 
     /// Whether changes of this kind are in the change feed. Patterns are not: they can be derived from the episodes, and
     /// the watermark tells when they moved. Open episodes and their steps are not: they end as an episode.
     pub const fn in_feed(self) -> bool {
-        matches!(self, Self::Space | Self::Watermark | Self::Episode)
+        matches!(self, Self::Space | Self::Watermark | Self::Episode | Self::Note)
     }
 }
 
@@ -88,6 +93,7 @@ impl Key {
             Self::Step(..) => RecordKind::Step,
             Self::Pattern(_) => RecordKind::Pattern,
             Self::Habit(_) => RecordKind::Habit,
+            Self::Note(_) => RecordKind::Note,
         }
     }
 }
@@ -117,6 +123,8 @@ pub enum Record {
     Step(OpenedStep),
     /// A pattern of any kind.
     Pattern(Pattern),
+    /// A note.
+    Note(StoredNote),
 }
 
 impl Record {
@@ -129,6 +137,7 @@ impl Record {
             Self::Open(open) => Key::Open(open.id),
             Self::Step(step) => Key::Step(step.episode, step.index),
             Self::Pattern(pattern) => pattern.key(),
+            Self::Note(stored) => Key::Note(stored.note.id),
         }
     }
 
@@ -139,8 +148,45 @@ impl Record {
             Self::Episode(logged) => Some(&logged.episode.scope),
             Self::Open(open) => Some(&open.scope),
             Self::Pattern(pattern) => Some(&pattern.scope),
+            Self::Note(stored) => Some(&stored.note.scope),
         }
     }
+
+    /// What a search finds the record by; `None` for what is not searched.
+    pub fn searchable(&self) -> Option<Searchable<'_>> {
+        Some(match self {
+            Self::Episode(LoggedEpisode { episode, vector }) => Searchable {
+                kind: Searched::Episodes,
+                scope: &episode.scope,
+                text: &episode.task.text,
+                vector: vector.as_ref(),
+                at: episode.completed_at,
+            },
+            Self::Note(StoredNote { note, vector }) => Searchable {
+                kind: Searched::Notes,
+                scope: &note.scope,
+                text: &note.text,
+                vector: vector.as_ref(),
+                at: note.updated_at,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// What a [search](MemoryStore::search) finds a record by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Searchable<'a> {
+    /// What has to be asked for.
+    pub kind: Searched,
+    /// In which scope.
+    pub scope: &'a Scope,
+    /// Whose words are compared: a task's text, or a note's.
+    pub text: &'a str,
+    /// The vector of the text.
+    pub vector: Option<&'a Vector>,
+    /// The moment that decides between equal scores: the end of an episode, the last telling of a note.
+    pub at: DateTime<Utc>,
 }
 
 /// A record with the version of its last change.
@@ -376,6 +422,63 @@ impl Filter {
     }
 }
 
+/// Which notes a scan or a search looks at. Every part that is set must match; the default matches all.
+///
+/// On records of other kinds than [`RecordKind::Note`] every part must be unset.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoteFilter {
+    /// It has not expired by this moment.
+    pub alive_at: Option<DateTime<Utc>>,
+    /// It has expired by this moment.
+    pub expired_at: Option<DateTime<Utc>>,
+    /// It is no candidate at this quorum; see [`Note::status`].
+    pub quorum: Option<u32>,
+}
+
+impl NoteFilter {
+    /// Lets through what has not expired by this moment.
+    #[must_use]
+    pub fn alive_at(mut self, moment: DateTime<Utc>) -> Self {
+        self.alive_at = Some(moment);
+        self
+    }
+
+    /// Lets through what has expired by this moment.
+    #[must_use]
+    pub fn expired_at(mut self, moment: DateTime<Utc>) -> Self {
+        self.expired_at = Some(moment);
+        self
+    }
+
+    /// Lets through what is no candidate at this quorum.
+    #[must_use]
+    pub fn quorum(mut self, quorum: u32) -> Self {
+        self.quorum = Some(quorum);
+        self
+    }
+
+    /// Whether a note matches.
+    pub fn matches(&self, note: &Note) -> bool {
+        self.alive_at.is_none_or(|moment| note.lives_at(moment))
+            && self.expired_at.is_none_or(|moment| !note.lives_at(moment))
+            && self.quorum.is_none_or(|quorum| note.status(quorum) != Status::Candidate)
+    }
+}
+
+/// Checks that filters are set on the kinds that they are for.
+fn check_filters(of: &str, kind: RecordKind, filter: &Filter, notes: &NoteFilter) -> Result<()> {
+    if kind != RecordKind::Episode && *filter != Filter::default() {
+        let range = "unset, except for episodes";
+        return Err(Error::invalid(&format!("{of}.filter"), format_args!("{filter:?}"), range));
+    }
+    if kind != RecordKind::Note && *notes != NoteFilter::default() {
+        let range = "unset, except for notes";
+        return Err(Error::invalid(&format!("{of}.notes"), format_args!("{notes:?}"), range));
+    }
+    Ok(())
+}
+
 /// Where a scan goes on.
 #[expect(clippy::exhaustive_enums, reason = "a store must take every cursor")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -395,8 +498,10 @@ pub struct Scan {
     /// Whose records; `None` reads those of every scope and is for the engine's own upkeep. Records without a scope of their
     /// own ([`Record::scope`]) are read only with `None`.
     pub scope: Option<Scope>,
-    /// Which records.
+    /// Which records, of episodes.
     pub filter: Filter,
+    /// Which records, of notes.
+    pub notes: NoteFilter,
     /// Where to go on; `None` starts at the beginning.
     pub after: Option<Cursor>,
     /// The longest page, from 1 to 1,000 records.
@@ -406,7 +511,8 @@ pub struct Scan {
 impl Scan {
     /// A scan of all records of a kind, from the beginning, up to 1,000 a page.
     pub fn new(kind: RecordKind) -> Self {
-        Self { kind, scope: None, filter: Filter::default(), after: None, limit: 1_000 }
+        let (filter, notes) = (Filter::default(), NoteFilter::default());
+        Self { kind, scope: None, filter, notes, after: None, limit: 1_000 }
     }
 
     /// Stays within one scope.
@@ -420,6 +526,13 @@ impl Scan {
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
+        self
+    }
+
+    /// Sets the filter of notes.
+    #[must_use]
+    pub fn notes(mut self, notes: NoteFilter) -> Self {
+        self.notes = notes;
         self
     }
 
@@ -453,11 +566,7 @@ impl Scan {
             let range = format!("a cursor of a scan of {} records", self.kind.as_str());
             return Err(Error::invalid("scan.after", format_args!("{:?}", self.after), range));
         }
-        if !episodes && self.filter != Filter::default() {
-            let range = "unset, except when scanning episodes";
-            return Err(Error::invalid("scan.filter", format_args!("{:?}", self.filter), range));
-        }
-        Ok(())
+        check_filters("scan", self.kind, &self.filter, &self.notes)
     }
 }
 
@@ -478,18 +587,42 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// A request for the completed episodes most like a text, a vector, or both.
+/// What a search looks for.
+#[expect(clippy::exhaustive_enums, reason = "a store must search all of it")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Searched {
+    /// Completed episodes, by the texts of their tasks.
+    Episodes,
+    /// Notes, by their texts.
+    Notes,
+}
+
+impl Searched {
+    /// The kind of the records.
+    pub const fn kind(self) -> RecordKind {
+        match self {
+            Self::Episodes => RecordKind::Episode,
+            Self::Notes => RecordKind::Note,
+        }
+    }
+}
+
+/// A request for the completed episodes, or the notes, most like a text, a vector, or both.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Search {
-    /// Whose episodes.
+    /// What is looked for.
+    pub kind: Searched,
+    /// Whose records.
     pub scope: Scope,
     /// Words to look for, with no syntax of any kind; the engine bounds its length.
     pub text: Option<String>,
     /// A query vector in the store's space.
     pub vector: Option<Vector>,
-    /// Which episodes.
+    /// Which records, of episodes.
     pub filter: Filter,
+    /// Which records, of notes.
+    pub notes: NoteFilter,
     /// The best so many by words and the best so many by vector are returned, 1 to 100.
     pub k: usize,
 }
@@ -498,9 +631,17 @@ impl Search {
     /// The largest `k`.
     pub const MAX_K: usize = 100;
 
-    /// A search in this scope for nothing yet, k = 10.
+    /// A search for episodes in this scope, for no words yet, k = 10.
     pub fn new(scope: Scope) -> Self {
-        Self { scope, text: None, vector: None, filter: Filter::default(), k: 10 }
+        let (filter, notes) = (Filter::default(), NoteFilter::default());
+        Self { kind: Searched::Episodes, scope, text: None, vector: None, filter, notes, k: 10 }
+    }
+
+    /// The same search for notes, those that pass this filter.
+    #[must_use]
+    pub fn for_notes(mut self, notes: NoteFilter) -> Self {
+        (self.kind, self.notes) = (Searched::Notes, notes);
+        self
     }
 
     /// Looks for these words.
@@ -539,6 +680,7 @@ impl Search {
         if !(1..=Self::MAX_K).contains(&self.k) {
             return Err(Error::invalid("search.k", self.k, "1..=100"));
         }
+        check_filters("search", self.kind.kind(), &self.filter, &self.notes)?;
         match &self.vector {
             Some(vector) => check_vector(vector, space),
             None if self.text.is_none() => Err(Error::invalid("search", "empty", "a text, a vector or both")),
@@ -547,18 +689,18 @@ impl Search {
     }
 }
 
-/// A completed episode that a search found, with both of its scores.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A record that a search found, with both of its scores.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
-    /// The episode.
-    pub id: EpisodeId,
-    /// The version of the episode.
+    /// The completed episode or the note, as was asked for.
+    pub key: Key,
+    /// The version of the record.
     pub version: Version,
-    /// The share of the query's information that the episode's task covers, in [0, 1]: BM25 (k1 = 1.2, b = 0.75) divided by
+    /// The share of the query's information that the record's text covers, in [0, 1]: BM25 (k1 = 1.2, b = 0.75) divided by
     /// its upper bound for the query; 0 when no word matches or no text was given.
-    /// The statistics are those of the scope, whatever the filter.
+    /// The statistics are those of all such records of the scope, whatever the filter.
     pub words: f64,
-    /// The cosine of query and episode, in [-1, 1]; 0 when either has no vector.
+    /// The cosine of query and record, in [-1, 1]; 0 when either has no vector.
     pub vector: f64,
 }
 
@@ -610,6 +752,8 @@ pub struct StoreHealth {
     pub open_episodes: u64,
     /// Patterns of all scopes, learners and kinds.
     pub patterns: u64,
+    /// Notes, of all scopes, candidates and expired ones too.
+    pub notes: u64,
 }
 
 /// Where episodes and knowledge are kept.
@@ -655,18 +799,19 @@ pub trait MemoryStore: Debug + Display + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for a limit outside 1..=1000, a cursor of another kind of scan, or a filter
-    /// on another kind than episodes; the store's own errors.
+    /// on another kind than it is for; the store's own errors.
     async fn scan(&self, scan: &Scan) -> Result<Page>;
 
-    /// Finds the completed episodes of a scope that are most like a text, a vector, or both.
+    /// Finds the completed episodes, or the notes, of a scope that are most like a text, a vector, or both.
     ///
     /// The answer is the union of the best `k` by words (those with a matching word) and the best `k` by vector (those with
-    /// one), each hit with both scores; at most `2 k`. Equal scores are ordered by later completion, then by smaller id.
+    /// one), each hit with both scores; at most `2 k`. Equal scores are ordered by later [moment](Searchable::at), then by
+    /// smaller id.
     /// The hits come by falling words score, then falling vector score, then that order.
     ///
     /// # Errors
-    /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100, a vector of the wrong length or in a store without a
-    /// space, or neither text nor vector; the store's own errors.
+    /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100, a filter on another kind than it is for, a vector of
+    /// the wrong length or in a store without a space, or neither text nor vector; the store's own errors.
     async fn search(&self, search: &Search) -> Result<Vec<Hit>>;
 
     /// Tells what changed after a version, oldest first, up to `limit` (1..=1000) entries.

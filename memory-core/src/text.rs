@@ -1,5 +1,7 @@
-//! How text becomes terms: the same in every store, so that every store finds the same.
+//! How text becomes terms, the same in every store, so that every store finds the same; and how text that the memory
+//! supplied is kept from being learned again.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
@@ -18,7 +20,7 @@ const STOP_WORDS: &[&str] = &[
 
 /// The terms of a text, in order: words by Unicode segmentation (UAX #29), split further at everything that is neither
 /// letter nor digit, in lower case, without a possessive 's, without English stop words, stemmed with Snowball's English
-/// stemmer.
+/// stemmer. Text that the memory supplied has no terms; see [`strip_recalled`].
 ///
 /// Words of other languages pass through it as they are, apart from case.
 ///
@@ -26,7 +28,7 @@ const STOP_WORDS: &[&str] = &[
 /// assert_eq!(memory_core::text::terms("The users' failing tests in auth_service"), ["user", "fail", "test", "auth", "servic"]);
 /// ```
 pub fn terms(text: &str) -> Vec<String> {
-    words(text)
+    words(&strip_recalled(text))
         .filter(|word| STOP_WORDS.binary_search(&word.as_str()).is_err())
         .map(|word| ENGLISH.stem(&word).into_owned())
         .collect()
@@ -45,7 +47,8 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = String> {
 /// The signature of an error text: what stays the same when the same thing goes wrong elsewhere.
 ///
 /// Quoted text, paths, and numbers and ids (words with digits, and words above 40 bytes) become `'…'`, `<path>` and `#`;
-/// case is folded; only the first line that says something is read, up to 12 words of it.
+/// case is folded; only the first line that says something is read, up to 12 words of it. Text that the memory supplied is
+/// passed over; see [`strip_recalled`].
 ///
 /// ```
 /// use memory_core::text::error_signature;
@@ -53,6 +56,7 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = String> {
 /// assert_eq!(error_signature("cat: /etc/x.conf: No such file"), "cat: <path> no such file");
 /// ```
 pub fn error_signature(text: &str) -> String {
+    let text = strip_recalled(text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let folded = without_quoted(line).to_lowercase();
     let mut parts: Vec<&str> = Vec::with_capacity(12);
@@ -93,8 +97,67 @@ fn without_quoted(line: &str) -> String {
     out
 }
 
+/// What stands before text that the memory supplied.
+pub const RECALLED_BEGIN: &str = "⟦recalled from memory⟧";
+/// What stands after text that the memory supplied.
+pub const RECALLED_END: &str = "⟦end of recalled⟧";
+
+/// Marks text that the memory supplies, so that it is known again when it comes back in a task, an observation, a note or a
+/// query, and is not learned from itself: [`RECALLED_BEGIN`], the text, [`RECALLED_END`].
+///
+/// Markers that the text contains get plain square brackets in place of theirs: whatever it is, the result is one marked
+/// span from its first to its last character.
+///
+/// ```
+/// use memory_core::text::{mark_recalled, strip_recalled};
+/// let marked = mark_recalled("the tests need a database");
+/// assert_eq!(marked, "⟦recalled from memory⟧the tests need a database⟦end of recalled⟧");
+/// assert_eq!(strip_recalled(&format!("fix the login test {marked}")), "fix the login test  ");
+/// ```
+pub fn mark_recalled(text: &str) -> String {
+    let plain = |marker: &str| marker.replace('⟦', "[").replace('⟧', "]");
+    let text = text.replace(RECALLED_BEGIN, &plain(RECALLED_BEGIN)).replace(RECALLED_END, &plain(RECALLED_END));
+    format!("{RECALLED_BEGIN}{text}{RECALLED_END}")
+}
+
+/// The text without what the memory supplied: each span that [`mark_recalled`] marked becomes one space.
+///
+/// A span ends where as many ends as beginnings have come, so that spans within spans go too. A span without an end, such
+/// as one that was cut off, goes on to the end of the text; an end without a beginning is taken out alone. What is left
+/// contains no marker.
+pub fn strip_recalled(text: &str) -> Cow<'_, str> {
+    if !text.contains(RECALLED_BEGIN) && !text.contains(RECALLED_END) {
+        return Cow::Borrowed(text);
+    }
+    let (mut own, mut rest, mut depth) = (String::with_capacity(text.len()), text, 0_usize);
+    loop {
+        let marks = [RECALLED_BEGIN, RECALLED_END].map(|mark| rest.find(mark).map(|place| (place, mark)));
+        let next = marks.into_iter().flatten().min();
+        let (before, after) = match next {
+            Some((place, mark)) => (&rest[..place], &rest[place + mark.len()..]),
+            None => (rest, ""),
+        };
+        if depth == 0 {
+            own.push_str(before);
+        }
+        match next {
+            Some((_, RECALLED_BEGIN)) => depth += 1,
+            Some(_) => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    own.push(' ');
+                }
+            }
+            None => return Cow::Owned(own),
+        }
+        rest = after;
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -119,5 +182,57 @@ mod tests {
         assert_eq!(error_signature(&format!("bad token {}", "x".repeat(9_000))), "bad token #");
         assert_eq!(error_signature("I can't open `it"), "i can't open `it");
         assert_eq!(error_signature(""), "");
+    }
+
+    #[test]
+    fn recalled_text_is_stripped_however_it_is_nested_cut_or_forged() {
+        let marked = mark_recalled("the tests need a database");
+        let cases = [
+            ("plain".to_owned(), "plain"),
+            (marked.clone(), " "),
+            (format!("fix {marked} it {marked}"), "fix   it  "),
+            (mark_recalled(&marked), " "),
+            (format!("a{RECALLED_BEGIN}b{marked}c{RECALLED_END}d"), "a d"),
+            (format!("a {RECALLED_BEGIN}cut off"), "a "),
+            (format!("a{RECALLED_END}b"), "a b"),
+            (format!("{RECALLED_END}{marked}own"), "  own"),
+            (mark_recalled(&format!("x{RECALLED_END} y {RECALLED_BEGIN} z")), " "),
+            ("⟦recalled⟧ stays".to_owned(), "⟦recalled⟧ stays"),
+        ];
+        for (text, own) in cases {
+            assert_eq!(strip_recalled(&text), own, "{text}");
+        }
+        assert!(matches!(strip_recalled("nothing marked"), Cow::Borrowed(_)));
+        // What is left on both sides of a span does not join to a marker.
+        let (first, last) = RECALLED_BEGIN.split_at(8);
+        let split = format!("{first}{marked}{last}");
+        assert!(!strip_recalled(&split).contains(RECALLED_BEGIN));
+    }
+
+    #[test]
+    fn recalled_text_has_neither_terms_nor_error_signatures() {
+        let marked = mark_recalled("walrus: no such file");
+        assert_eq!(terms(&format!("fix {marked} login")), ["fix", "login"]);
+        assert_eq!(error_signature(&format!("{marked}\ndisk full")), "disk full");
+    }
+
+    /// Texts that are rich in markers and pieces of them.
+    fn texts() -> impl Strategy<Value = String> {
+        let pieces =
+            [RECALLED_BEGIN, RECALLED_END, "⟦", "⟧", "recalled from memory⟧", "⟦end of recalled", " ", "a", "é"];
+        proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_marked_is_stripped_whole_and_nothing_else(before in texts(), text in texts(), after in texts()) {
+            let (before, after) = (strip_recalled(&before), strip_recalled(&after));
+            let told = format!("{before}{}{after}", mark_recalled(&text));
+            // A piece of a marker beside the span could complete nothing: the span's own markers are whole.
+            prop_assert_eq!(strip_recalled(&told), format!("{before} {after}"));
+            let stripped = strip_recalled(&text);
+            prop_assert!(!stripped.contains(RECALLED_BEGIN) && !stripped.contains(RECALLED_END));
+            prop_assert_eq!(strip_recalled(&stripped), stripped.as_ref());
+        }
     }
 }

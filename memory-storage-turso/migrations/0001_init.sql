@@ -49,6 +49,46 @@ CREATE TABLE scopes (
     words INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Notes, each in its present state; among them candidates for notes of an agent. The small columns come first.
+CREATE TABLE notes (
+    version INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    scope TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    salience REAL NOT NULL,
+    told_here INTEGER NOT NULL, -- 1 if it was told in its own scope
+    sessions INTEGER NOT NULL, -- distinct sessions in which it was told
+    words INTEGER NOT NULL, -- terms of the text, repeated ones counted each time
+    updated_at INTEGER NOT NULL, -- microseconds since 1970
+    updated_nanos INTEGER NOT NULL, -- nanoseconds beyond updated_at
+    expires_at INTEGER, -- microseconds since 1970
+    expires_nanos INTEGER, -- nanoseconds beyond expires_at
+    body TEXT NOT NULL, -- JSON of the whole note
+    text TEXT GENERATED ALWAYS AS (body ->> '$.text') VIRTUAL
+) STRICT;
+
+-- All that search and filters need to know of a note.
+CREATE INDEX notes_search ON notes (
+    scope, version, words, told_here, sessions, updated_at, updated_nanos, expires_at, expires_nanos, id
+);
+CREATE INDEX notes_by_scope ON notes (scope, id);
+CREATE INDEX notes_by_expiry ON notes (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Vectors, terms and counts of notes, as those of episodes above.
+CREATE TABLE note_vectors (
+    note INTEGER PRIMARY KEY REFERENCES notes (version) ON DELETE CASCADE,
+    vector BLOB NOT NULL
+) STRICT;
+CREATE VIRTUAL TABLE note_words USING fts5 (
+    text, content = '', contentless_delete = 1, tokenize = 'ascii'
+);
+CREATE VIRTUAL TABLE note_words_vocab USING fts5vocab (note_words, instance);
+CREATE TABLE note_scopes (
+    scope TEXT PRIMARY KEY,
+    notes INTEGER NOT NULL,
+    words INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Everything else: vector space, watermarks, open episodes, their steps, patterns (those of habits are of a kind of their own).
 CREATE TABLE records (
     kind TEXT NOT NULL,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use libsql::Value;
 use memory_core::{
-    Episode, EpisodeId, Error, Key, LearnerId, LoggedEpisode, PatternId, Record, RecordKind, Result, Trust, Vector,
-    Version,
+    Episode, EpisodeId, Error, Key, LearnerId, LoggedEpisode, NoteId, PatternId, Record, RecordKind, Result, Searched,
+    StoredNote, Trust, Vector, Version,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -26,6 +26,7 @@ pub(crate) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::Episode(id) | Key::Open(id) => id.as_uuid().as_bytes().to_vec(),
         Key::Step(id, index) => [id.as_uuid().as_bytes().as_slice(), &index.to_be_bytes()].concat(),
         Key::Pattern(id) | Key::Habit(id) => id.as_uuid().as_bytes().to_vec(),
+        Key::Note(id) => id.as_uuid().as_bytes().to_vec(),
     }
 }
 
@@ -43,13 +44,15 @@ pub(crate) fn key(kind: RecordKind, bytes: &[u8]) -> Option<Key> {
         }
         RecordKind::Pattern => uuid().map(|uuid| Key::Pattern(PatternId::new(uuid))),
         RecordKind::Habit => uuid().map(|uuid| Key::Habit(PatternId::new(uuid))),
+        RecordKind::Note => uuid().map(|uuid| Key::Note(NoteId::new(uuid))),
     }
 }
 
 /// The kind of this name.
 pub(crate) fn record_kind(name: &[u8]) -> Option<RecordKind> {
-    use RecordKind::{Episode, Habit, Open, Pattern, Space, Step, Watermark};
-    [Space, Watermark, Episode, Open, Step, Pattern, Habit].into_iter().find(|kind| kind.as_str().as_bytes() == name)
+    use RecordKind::{Episode, Habit, Note, Open, Pattern, Space, Step, Watermark};
+    let kinds = [Space, Watermark, Episode, Open, Step, Pattern, Habit, Note];
+    kinds.into_iter().find(|kind| kind.as_str().as_bytes() == name)
 }
 
 /// The JSON text of a record.
@@ -62,28 +65,22 @@ pub(crate) fn encode(record: &impl Serialize) -> Result<String> {
     Err(Error::invalid("encoded record", format_args!("{} bytes", body.len()), format_args!("up to {MAX_BODY} bytes")))
 }
 
-/// The record whose JSON text this is; not for episodes.
-pub(crate) fn decode(key: &Key, body: &[u8]) -> Result<Record> {
+/// The record whose JSON text this is, with its vector if it is of a kind that has one.
+pub(crate) fn decode(key: &Key, body: &[u8], vector: Option<Vector>) -> Result<Record> {
     let record = match key.kind() {
         RecordKind::Space => serde_json::from_slice(body).map(Record::Space),
         RecordKind::Watermark => serde_json::from_slice(body).map(Record::Watermark),
         RecordKind::Open => serde_json::from_slice(body).map(Record::Open),
         RecordKind::Step => serde_json::from_slice(body).map(Record::Step),
         RecordKind::Pattern | RecordKind::Habit => serde_json::from_slice(body).map(Record::Pattern),
-        RecordKind::Episode => return decode_episode(key, body, None),
+        RecordKind::Episode => serde_json::from_slice(body)
+            .map(|episode| Record::Episode(LoggedEpisode { episode: Arc::new(episode), vector })),
+        RecordKind::Note => {
+            serde_json::from_slice(body).map(|note| Record::Note(StoredNote { note: Arc::new(note), vector }))
+        }
     };
-    checked(key, record)
-}
-
-/// The episode whose JSON text this is, with its vector.
-pub(crate) fn decode_episode(key: &Key, body: &[u8], vector: Option<Vector>) -> Result<Record> {
-    let episode = serde_json::from_slice::<Episode>(body);
-    checked(key, episode.map(|episode| Record::Episode(LoggedEpisode { episode: Arc::new(episode), vector })))
-}
-
-/// A body that decodes but belongs to another key was not written there by this library.
-fn checked(key: &Key, record: serde_json::Result<Record>) -> Result<Record> {
     let record = record.map_err(|error| corrupt_record(key, error))?;
+    // A body that decodes but belongs to another key was not written there by this library.
     if record.key() == *key {
         return Ok(record);
     }
@@ -113,10 +110,14 @@ pub(crate) fn vector(row: &Row<'_>, index: i32) -> Result<Option<Vector>> {
     vector.map(Some).map_err(|error| row.corrupt(index, error))
 }
 
-/// A column that holds the text of an episode's id, cast to a blob.
-pub(crate) fn episode_id(row: &Row<'_>, index: i32) -> Result<EpisodeId> {
+/// A column that holds the text of the id of an episode or a note, cast to a blob.
+pub(crate) fn searched_key(row: &Row<'_>, index: i32, kind: Searched) -> Result<Key> {
     let text = row.blob(index)?;
-    Uuid::try_parse_ascii(&text).map(EpisodeId::new).map_err(|error| row.corrupt(index, error))
+    let uuid = Uuid::try_parse_ascii(&text).map_err(|error| row.corrupt(index, error))?;
+    Ok(match kind {
+        Searched::Episodes => Key::Episode(EpisodeId::new(uuid)),
+        Searched::Notes => Key::Note(NoteId::new(uuid)),
+    })
 }
 
 /// A moment as two integers that sort as moments do: microseconds since 1970, and nanoseconds beyond. The second is below

@@ -2,13 +2,11 @@
 
 use libsql::Value;
 use memory_core::{
-    Changes, Cursor, FeedEntry, Filter, Key, Page, Record, RecordKind, Result, Scan, Scope, StoreHealth, Stored,
-    VectorSpace, Version, check_limit,
+    Changes, Cursor, FeedEntry, Filter, Key, NoteFilter, Page, Record, RecordKind, Result, Scan, Scope, Searched,
+    StoreHealth, Stored, VectorSpace, Version, check_limit,
 };
 
-use crate::codec::{
-    body, decode, decode_episode, episode_id, integer, key, key_bytes, moment, record_kind, trust, vector, version,
-};
+use crate::codec::{body, decode, integer, key, key_bytes, moment, record_kind, searched_key, trust, vector, version};
 use crate::session::{BEGIN_READ, Row, Session, Sql};
 
 /// What must hold for an episode `e`, in SQL; [`filter_values`] gives `?1` to `?10`. All of it stands in the index
@@ -25,6 +23,17 @@ macro_rules! filtered {
 }
 pub(crate) use filtered;
 
+/// What must hold for a note `n`, in SQL; [`note_filter_values`] gives `?1` to `?6`. All of it stands in the index
+/// `notes_search`.
+macro_rules! filtered_notes {
+    () => {
+        "(?2 IS NULL OR n.expires_at IS NULL OR (n.expires_at, n.expires_nanos) > (?2, ?3)) \
+         AND (?4 IS NULL OR n.expires_at IS NOT NULL AND (n.expires_at, n.expires_nanos) <= (?4, ?5)) \
+         AND (?6 IS NULL OR n.told_here = 1 OR n.sessions >= ?6)"
+    };
+}
+pub(crate) use filtered_notes;
+
 /// The body of a record, unless it is too long to be one: then nothing, so that it is never brought into memory.
 macro_rules! bounded_body {
     () => {
@@ -38,6 +47,14 @@ const EPISODE: Sql = Sql(
         "SELECT version, ",
         bounded_body!(),
         ", vector FROM episodes LEFT JOIN vectors ON episode = version WHERE id = ?1"
+    ),
+);
+const NOTE: Sql = Sql(
+    "notes",
+    concat!(
+        "SELECT version, ",
+        bounded_body!(),
+        ", vector FROM notes LEFT JOIN note_vectors ON note = version WHERE id = ?1"
     ),
 );
 const RECORD: Sql =
@@ -64,6 +81,30 @@ macro_rules! scan_episodes {
 const SCAN_EPISODES: Sql = scan_episodes!("NOT INDEXED", "?1 IS NULL");
 const SCAN_EPISODES_IN_SCOPE: Sql = scan_episodes!("INDEXED BY episodes_search", "e.scope = ?1");
 
+macro_rules! scan_notes {
+    ($index:literal, $scope:literal) => {
+        Sql(
+            "notes",
+            concat!(
+                "SELECT n.version, ",
+                bounded_body!(),
+                ", vector, CAST(id AS BLOB) AS id FROM notes AS n ",
+                $index,
+                " LEFT JOIN note_vectors ON note = n.version WHERE ",
+                $scope,
+                " AND n.id > ?7 AND ",
+                filtered_notes!(),
+                " ORDER BY n.id LIMIT ?8"
+            ),
+        )
+    };
+}
+const SCAN_NOTES: Sql = scan_notes!("", "?1 IS NULL");
+const SCAN_NOTES_IN_SCOPE: Sql = scan_notes!("INDEXED BY notes_by_scope", "n.scope = ?1");
+/// Reads no more than what has expired, or will: it is asked for again and again.
+const SCAN_EXPIRED_NOTES: Sql =
+    scan_notes!("INDEXED BY notes_by_expiry", "(?1 IS NULL OR n.scope = ?1) AND n.expires_at <= ?4");
+
 const SCAN_RECORDS: Sql = Sql(
     "records",
     concat!(
@@ -87,6 +128,8 @@ const CHANGES: Sql = Sql(
     "SELECT version, CAST(kind AS BLOB) AS kind, key, deleted FROM (
          SELECT version, 'episode' AS kind, CAST(id AS BLOB) AS key, 0 AS deleted FROM episodes WHERE version > ?1
          UNION ALL
+         SELECT version, 'note', CAST(id AS BLOB), 0 FROM notes WHERE version > ?1
+         UNION ALL
          SELECT version, kind, key, 0 FROM records WHERE kind IN ('space', 'watermark') AND version > ?1
          UNION ALL
          SELECT version, kind, key, 1 FROM deleted WHERE version > ?1
@@ -97,7 +140,8 @@ const HEALTH: Sql = Sql(
     "SELECT (SELECT version FROM counter) AS version,
             (SELECT coalesce(sum(episodes), 0) FROM scopes) AS episodes,
             (SELECT count(*) FROM records WHERE kind = 'open' AND scope IS NOT NULL) AS open,
-            (SELECT count(*) FROM records WHERE kind IN ('pattern', 'habit') AND scope IS NOT NULL) AS pattern",
+            (SELECT count(*) FROM records WHERE kind IN ('pattern', 'habit') AND scope IS NOT NULL) AS pattern,
+            (SELECT coalesce(sum(notes), 0) FROM note_scopes) AS notes",
 );
 
 /// A page ends early when its bodies have this many bytes together.
@@ -122,6 +166,20 @@ pub(crate) fn filter_values(scope: Option<&Scope>, filter: &Filter) -> Vec<Value
     ]
 }
 
+/// The values of [`filtered_notes`], and of the scope.
+pub(crate) fn note_filter_values(scope: Option<&Scope>, filter: &NoteFilter) -> Vec<Value> {
+    let [(alive, alive_nanos), (expired, expired_nanos)] =
+        [filter.alive_at, filter.expired_at].map(|at| at.map(moment).unzip());
+    vec![
+        scope.map(Scope::as_str).into(),
+        alive.into(),
+        alive_nanos.into(),
+        expired.into(),
+        expired_nanos.into(),
+        filter.quorum.into(),
+    ]
+}
+
 /// The vector space of the store.
 pub(crate) fn space(session: &mut Session) -> Result<Option<VectorSpace>> {
     Ok(match get_one(session, &Key::Space)? {
@@ -135,13 +193,17 @@ pub(crate) fn get(session: &mut Session, keys: &[Key]) -> Result<Vec<Option<Stor
 }
 
 fn get_one(session: &mut Session, key: &Key) -> Result<Option<Stored>> {
-    match key {
-        Key::Episode(id) => session.first(EPISODE, vec![id.to_string().into()], |row| {
-            let record = decode_episode(key, &body(row, 1)?, vector(row, 2)?)?;
-            Ok(Stored { version: version(row, 0)?, record })
+    let searched = match key {
+        Key::Episode(id) => Some((EPISODE, id.to_string())),
+        Key::Note(id) => Some((NOTE, id.to_string())),
+        _ => None,
+    };
+    match searched {
+        Some((sql, id)) => session.first(sql, vec![id.into()], |row| {
+            Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, vector(row, 2)?)? })
         }),
-        _ => session.first(RECORD, vec![key.kind().as_str().into(), key_bytes(key).into()], |row| {
-            Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?)? })
+        None => session.first(RECORD, vec![key.kind().as_str().into(), key_bytes(key).into()], |row| {
+            Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, None)? })
         }),
     }
 }
@@ -158,6 +220,19 @@ pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {
         let mut values = filter_values(scan.scope.as_ref(), &scan.filter);
         values.extend([integer(after.0), limit]);
         (if scoped { SCAN_EPISODES_IN_SCOPE } else { SCAN_EPISODES }, values)
+    } else if scan.kind == RecordKind::Note {
+        let after = match &scan.after {
+            Some(Cursor::Key(Key::Note(id))) => id.to_string(),
+            _ => String::new(),
+        };
+        let mut values = note_filter_values(scan.scope.as_ref(), &scan.notes);
+        values.extend([after.into(), limit]);
+        let sql = match (scan.notes.expired_at, scoped) {
+            (Some(_), _) => SCAN_EXPIRED_NOTES,
+            (None, true) => SCAN_NOTES_IN_SCOPE,
+            (None, false) => SCAN_NOTES,
+        };
+        (sql, values)
     } else {
         let after = match &scan.after {
             Some(Cursor::Key(key)) => Value::Blob(key_bytes(key)),
@@ -190,10 +265,10 @@ fn page(session: &mut Session, scan: &Scan, sql: Sql, values: Vec<Value>) -> Res
 }
 
 fn scanned(row: &Row<'_>, kind: RecordKind, text: &[u8]) -> Result<Stored> {
-    let record = if kind == RecordKind::Episode {
-        decode_episode(&Key::Episode(episode_id(row, 3)?), text, vector(row, 2)?)?
-    } else {
-        decode(&key_at(row, 2, kind)?, text)?
+    let record = match kind {
+        RecordKind::Episode => decode(&searched_key(row, 3, Searched::Episodes)?, text, vector(row, 2)?)?,
+        RecordKind::Note => decode(&searched_key(row, 3, Searched::Notes)?, text, vector(row, 2)?)?,
+        _ => decode(&key_at(row, 2, kind)?, text, None)?,
     };
     Ok(Stored { version: version(row, 0)?, record })
 }
@@ -226,7 +301,8 @@ fn feed_entry(row: &Row<'_>) -> Result<FeedEntry> {
     let kind = record_kind(&name).ok_or_else(|| row.corrupt(1, String::from_utf8_lossy(&name)))?;
     let deleted = row.integer(3)? != 0;
     let key = match kind {
-        RecordKind::Episode if !deleted => Key::Episode(episode_id(row, 2)?),
+        RecordKind::Episode if !deleted => searched_key(row, 2, Searched::Episodes)?,
+        RecordKind::Note if !deleted => searched_key(row, 2, Searched::Notes)?,
         _ => key_at(row, 2, kind)?,
     };
     Ok(FeedEntry { version: version(row, 0)?, key, deleted })
@@ -239,6 +315,7 @@ pub(crate) fn health(session: &mut Session) -> Result<StoreHealth> {
             episodes: row.count(1)?,
             open_episodes: row.count(2)?,
             patterns: row.count(3)?,
+            notes: row.count(4)?,
         })
     })?;
     Ok(health.unwrap_or_default())

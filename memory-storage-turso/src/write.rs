@@ -5,8 +5,8 @@ use std::time::Duration;
 use libsql::Value;
 use memory_core::ranking::frequencies;
 use memory_core::{
-    Batch, Change, Commit, Condition, Durability, Error, Key, LoggedEpisode, Record, RecordKind, Result, Scope, Vector,
-    VectorSpace, Version, check_vector,
+    Batch, Change, Commit, Condition, Durability, Episode, Error, Key, LoggedEpisode, Note, Record, RecordKind, Result,
+    Scope, StoredNote, Vector, VectorSpace, Version, check_vector,
 };
 
 use crate::codec::{encode, encode_vector, indexed_term, integer, key_bytes, moment, trust, version};
@@ -15,7 +15,6 @@ use crate::session::{BEGIN_WRITE, Session, Sql};
 
 const VERSION: Sql = Sql("counter", "SELECT version FROM counter");
 const SET_VERSION: Sql = Sql("counter", "UPDATE counter SET version = ?1");
-const EPISODE: Sql = Sql("episodes", "SELECT version, CAST(scope AS BLOB) AS scope, words FROM episodes WHERE id = ?1");
 const RECORD: Sql = Sql("records", "SELECT version FROM records WHERE kind = ?1 AND key = ?2");
 const PUT_RECORD: Sql = Sql(
     "records",
@@ -23,24 +22,70 @@ const PUT_RECORD: Sql = Sql(
      ON CONFLICT DO UPDATE SET scope = excluded.scope, version = excluded.version, body = excluded.body",
 );
 const DELETE_RECORD: Sql = Sql("records", "DELETE FROM records WHERE kind = ?1 AND key = ?2");
-const PUT_EPISODE: Sql = Sql(
-    "episodes",
-    "INSERT INTO episodes (version, id, scope, domain, language, tags, verdict, trusted, reward, steps, words, started_at,
-                           completed_at, completed_nanos, body)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-);
-const PUT_VECTOR: Sql = Sql("vectors", "INSERT INTO vectors (episode, vector) VALUES (?1, ?2)");
-const PUT_WORDS: Sql = Sql("episode_words", "INSERT INTO episode_words (rowid, task) VALUES (?1, ?2)");
-const COUNT_EPISODE: Sql = Sql(
-    "scopes",
-    "INSERT INTO scopes (scope, episodes, words) VALUES (?1, 1, ?2)
-     ON CONFLICT DO UPDATE SET episodes = episodes + 1, words = words + excluded.words",
-);
-const DELETE_EPISODE: Sql = Sql("episodes", "DELETE FROM episodes WHERE version = ?1");
-const DELETE_WORDS: Sql = Sql("episode_words", "DELETE FROM episode_words WHERE rowid = ?1");
-const DISCOUNT_EPISODE: Sql =
-    Sql("scopes", "UPDATE scopes SET episodes = episodes - 1, words = words - ?2 WHERE scope = ?1");
-const DELETE_SCOPE: Sql = Sql("scopes", "DELETE FROM scopes WHERE scope = ?1 AND episodes = 0");
+/// The statements that write what is searched.
+#[derive(Debug)]
+struct Statements {
+    find: Sql,
+    put: Sql,
+    put_vector: Sql,
+    put_words: Sql,
+    count: Sql,
+    delete: Sql,
+    delete_words: Sql,
+    discount: Sql,
+    delete_scope: Sql,
+}
+
+const EPISODES: Statements = Statements {
+    find: Sql("episodes", "SELECT version, CAST(scope AS BLOB) AS scope, words FROM episodes WHERE id = ?1"),
+    put: Sql(
+        "episodes",
+        "INSERT INTO episodes (version, words, id, scope, domain, language, tags, verdict, trusted, reward, steps, started_at,
+                               completed_at, completed_nanos, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    ),
+    put_vector: Sql("vectors", "INSERT INTO vectors (episode, vector) VALUES (?1, ?2)"),
+    put_words: Sql("episode_words", "INSERT INTO episode_words (rowid, task) VALUES (?1, ?2)"),
+    count: Sql(
+        "scopes",
+        "INSERT INTO scopes (scope, episodes, words) VALUES (?1, 1, ?2)
+         ON CONFLICT DO UPDATE SET episodes = episodes + 1, words = words + excluded.words",
+    ),
+    delete: Sql("episodes", "DELETE FROM episodes WHERE version = ?1"),
+    delete_words: Sql("episode_words", "DELETE FROM episode_words WHERE rowid = ?1"),
+    discount: Sql("scopes", "UPDATE scopes SET episodes = episodes - 1, words = words - ?2 WHERE scope = ?1"),
+    delete_scope: Sql("scopes", "DELETE FROM scopes WHERE scope = ?1 AND episodes = 0"),
+};
+const NOTES: Statements = Statements {
+    find: Sql("notes", "SELECT version, CAST(scope AS BLOB) AS scope, words FROM notes WHERE id = ?1"),
+    put: Sql(
+        "notes",
+        "INSERT INTO notes (version, words, id, scope, kind, salience, told_here, sessions, updated_at, updated_nanos,
+                            expires_at, expires_nanos, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    ),
+    put_vector: Sql("note_vectors", "INSERT INTO note_vectors (note, vector) VALUES (?1, ?2)"),
+    put_words: Sql("note_words", "INSERT INTO note_words (rowid, text) VALUES (?1, ?2)"),
+    count: Sql(
+        "note_scopes",
+        "INSERT INTO note_scopes (scope, notes, words) VALUES (?1, 1, ?2)
+         ON CONFLICT DO UPDATE SET notes = notes + 1, words = words + excluded.words",
+    ),
+    delete: Sql("notes", "DELETE FROM notes WHERE version = ?1"),
+    delete_words: Sql("note_words", "DELETE FROM note_words WHERE rowid = ?1"),
+    discount: Sql("note_scopes", "UPDATE note_scopes SET notes = notes - 1, words = words - ?2 WHERE scope = ?1"),
+    delete_scope: Sql("note_scopes", "DELETE FROM note_scopes WHERE scope = ?1 AND notes = 0"),
+};
+
+/// The statements for a record that is searched, and its id as they take it.
+fn searched(key: &Key) -> Option<(&'static Statements, Value)> {
+    match key {
+        Key::Episode(id) => Some((&EPISODES, id.to_string().into())),
+        Key::Note(id) => Some((&NOTES, id.to_string().into())),
+        _ => None,
+    }
+}
+
 const BURY: Sql = Sql("deleted", "INSERT OR REPLACE INTO deleted (version, kind, key) VALUES (?1, ?2, ?3)");
 const UNEARTH: Sql = Sql("deleted", "DELETE FROM deleted WHERE kind = ?1 AND key = ?2");
 
@@ -54,19 +99,23 @@ pub(crate) struct Encoded {
 
 #[derive(Debug)]
 enum EncodedChange {
-    PutEpisode(Box<EncodedEpisode>),
+    PutDocument(Box<Document>),
     PutSpace(VectorSpace, String),
     Put { key: Key, scope: Option<Scope>, body: String },
     Delete(Key),
 }
 
+/// A record that is searched.
 #[derive(Debug)]
-struct EncodedEpisode {
-    logged: LoggedEpisode,
-    tags: String,
+struct Document {
+    key: Key,
+    statements: &'static Statements,
+    scope: Scope,
+    vector: Option<Vector>,
     terms: String,
     words: u64,
-    body: String,
+    /// What its table holds beside version and words.
+    columns: Vec<Value>,
 }
 
 impl Encoded {
@@ -76,8 +125,8 @@ impl Encoded {
         Ok(Self { conditions: batch.conditions.clone(), changes, derivable: batch.derivable })
     }
 
-    fn deletes_episode(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, EncodedChange::Delete(Key::Episode(_))))
+    fn deletes_document(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, EncodedChange::Delete(key) if searched(key).is_some()))
     }
 }
 
@@ -91,7 +140,15 @@ impl EncodedChange {
             Change::Put(record) => record,
         };
         let body = match record {
-            Record::Episode(logged) => return Ok(Self::PutEpisode(Box::new(EncodedEpisode::new(logged)?))),
+            Record::Episode(LoggedEpisode { episode, vector }) => {
+                let columns = episode_columns(episode)?;
+                let document = Document::new(record.key(), &EPISODES, &episode.scope, &episode.task.text, columns);
+                return Ok(document.with_vector(vector));
+            }
+            Record::Note(StoredNote { note, vector }) => {
+                let document = Document::new(record.key(), &NOTES, &note.scope, &note.text, note_columns(note)?);
+                return Ok(document.with_vector(vector));
+            }
             Record::Space(space) => return Ok(Self::PutSpace(space.clone(), encode(space)?)),
             Record::Watermark(watermark) => encode(watermark)?,
             Record::Open(open) => encode(open)?,
@@ -102,45 +159,70 @@ impl EncodedChange {
     }
 }
 
-impl EncodedEpisode {
-    fn new(logged: &LoggedEpisode) -> Result<Self> {
-        let episode = &*logged.episode;
-        if let Some(reward) = episode.outcome.reward.filter(|reward| !reward.is_finite()) {
-            return Err(Error::invalid("outcome.reward", reward, "finite numbers"));
-        }
-        let body = encode(episode)?;
+impl Document {
+    fn new(key: Key, statements: &'static Statements, scope: &Scope, text: &str, columns: Vec<Value>) -> Self {
         let (mut terms, mut words) = (String::new(), 0);
-        for (term, frequency) in frequencies(&episode.task.text) {
+        for (term, frequency) in frequencies(text) {
             words += frequency;
             for _ in 0..frequency {
                 terms.push_str(&indexed_term(&term));
                 terms.push(' ');
             }
         }
-        Ok(Self { logged: logged.clone(), tags: encode(&episode.task.tags)?, terms, words, body })
+        Self { key, statements, scope: scope.clone(), vector: None, terms, words, columns }
     }
 
-    fn values(self, version: u64) -> Vec<Value> {
-        let episode = &*self.logged.episode;
-        let (completed_at, completed_nanos) = moment(episode.completed_at);
-        vec![
-            integer(version),
-            episode.id.to_string().into(),
-            episode.scope.as_str().into(),
-            episode.task.domain.clone().into(),
-            episode.task.language.clone().into(),
-            self.tags.into(),
-            episode.outcome.verdict.as_str().into(),
-            trust(episode.source.trust),
-            episode.outcome.reward.into(),
-            integer(episode.steps.len() as u64),
-            integer(self.words),
-            moment(episode.started_at).0.into(),
-            completed_at.into(),
-            completed_nanos.into(),
-            self.body.into(),
-        ]
+    fn with_vector(mut self, vector: &Option<Vector>) -> EncodedChange {
+        self.vector.clone_from(vector);
+        EncodedChange::PutDocument(Box::new(self))
     }
+}
+
+/// JSON has no other numbers.
+fn check_finite(field: &str, number: Option<f64>) -> Result<()> {
+    match number.filter(|number| !number.is_finite()) {
+        Some(number) => Err(Error::invalid(field, number, "finite numbers")),
+        None => Ok(()),
+    }
+}
+
+fn episode_columns(episode: &Episode) -> Result<Vec<Value>> {
+    check_finite("outcome.reward", episode.outcome.reward)?;
+    let (completed_at, completed_nanos) = moment(episode.completed_at);
+    Ok(vec![
+        episode.id.to_string().into(),
+        episode.scope.as_str().into(),
+        episode.task.domain.clone().into(),
+        episode.task.language.clone().into(),
+        encode(&episode.task.tags)?.into(),
+        episode.outcome.verdict.as_str().into(),
+        trust(episode.source.trust),
+        episode.outcome.reward.into(),
+        integer(episode.steps.len() as u64),
+        moment(episode.started_at).0.into(),
+        completed_at.into(),
+        completed_nanos.into(),
+        encode(episode)?.into(),
+    ])
+}
+
+fn note_columns(note: &Note) -> Result<Vec<Value>> {
+    check_finite("note.salience", Some(note.salience))?;
+    let (updated_at, updated_nanos) = moment(note.updated_at);
+    let (expires_at, expires_nanos) = note.expires_at.map(moment).unzip();
+    Ok(vec![
+        note.id.to_string().into(),
+        note.scope.as_str().into(),
+        note.kind.as_str().into(),
+        note.salience.into(),
+        i64::from(note.here().is_some()).into(),
+        integer(note.sessions() as u64),
+        updated_at.into(),
+        updated_nanos.into(),
+        expires_at.into(),
+        expires_nanos.into(),
+        encode(note)?.into(),
+    ])
 }
 
 /// The connection that writes.
@@ -161,7 +243,7 @@ struct Quota {
 }
 
 impl Quota {
-    /// What a batch that deletes an episode may need until its pages are free.
+    /// What a batch that deletes an episode or a note may need until its pages are free.
     const SLACK_BYTES: u64 = 1 << 20;
     const MOST_PAGES: u64 = 0xFFFF_FFFE;
 
@@ -186,7 +268,7 @@ impl Writer {
     /// Writes a batch in a transaction of its own.
     pub(crate) fn commit(&mut self, batch: Encoded) -> Result<Commit> {
         let durability = if batch.derivable { Durability::Volatile } else { Durability::Durable };
-        self.tune(!batch.derivable, batch.deletes_episode())?;
+        self.tune(!batch.derivable, batch.deletes_document())?;
         let version = self.session.transaction(BEGIN_WRITE, |session| write(session, batch))?;
         Ok(Commit { version, durability })
     }
@@ -225,7 +307,7 @@ fn write(session: &mut Session, batch: Encoded) -> Result<Version> {
     let mut transaction = Transaction { session, version: start, space: None };
     for change in batch.changes {
         match change {
-            EncodedChange::PutEpisode(episode) => transaction.put_episode(*episode)?,
+            EncodedChange::PutDocument(document) => transaction.put_document(*document)?,
             EncodedChange::PutSpace(space, body) => transaction.put_space(space, body)?,
             EncodedChange::Put { key, scope, body } => transaction.put(&key, scope.as_ref(), body)?,
             EncodedChange::Delete(key) => transaction.delete(&key)?,
@@ -239,9 +321,9 @@ fn write(session: &mut Session, batch: Encoded) -> Result<Version> {
 }
 
 fn check(session: &mut Session, condition: &Condition) -> Result<()> {
-    let found = match condition.key() {
-        Key::Episode(id) => session.first(EPISODE, vec![id.to_string().into()], |row| version(row, 0))?,
-        key => session.first(RECORD, place(key), |row| version(row, 0))?,
+    let found = match searched(condition.key()) {
+        Some((statements, id)) => session.first(statements.find, vec![id], |row| version(row, 0))?,
+        None => session.first(RECORD, place(condition.key()), |row| version(row, 0))?,
     };
     let holds = match condition {
         Condition::Absent(_) => found.is_none(),
@@ -294,33 +376,27 @@ impl Transaction<'_> {
         self.session.execute(PUT_RECORD, values).map(drop)
     }
 
-    fn put_episode(&mut self, episode: EncodedEpisode) -> Result<()> {
-        let key = Key::Episode(episode.logged.episode.id);
-        let vector = episode.logged.vector.clone();
+    fn put_document(&mut self, document: Document) -> Result<()> {
+        let Document { key, statements, scope, vector, terms, words, columns } = document;
         if let Some(vector) = &vector {
             check_vector(vector, self.space()?)?;
         }
-        if !self.remove_episode(&key)? {
+        if !self.remove_document(&key)? {
             self.session.execute(UNEARTH, place(&key))?;
         }
-        self.insert_episode(episode, vector.as_ref())
-    }
-
-    fn insert_episode(&mut self, mut episode: EncodedEpisode, vector: Option<&Vector>) -> Result<()> {
         let version = self.next_version();
-        let counted = vec![episode.logged.episode.scope.as_str().into(), integer(episode.words)];
-        let terms = std::mem::take(&mut episode.terms);
-        self.session.execute(PUT_EPISODE, episode.values(version))?;
-        if let Some(vector) = vector {
-            self.session.execute(PUT_VECTOR, vec![integer(version), encode_vector(vector)])?;
+        let values = [vec![integer(version), integer(words)], columns].concat();
+        self.session.execute(statements.put, values)?;
+        if let Some(vector) = &vector {
+            self.session.execute(statements.put_vector, vec![integer(version), encode_vector(vector)])?;
         }
-        self.session.execute(PUT_WORDS, vec![integer(version), terms.into()])?;
-        self.session.execute(COUNT_EPISODE, counted).map(drop)
+        self.session.execute(statements.put_words, vec![integer(version), terms.into()])?;
+        self.session.execute(statements.count, vec![scope.as_str().into(), integer(words)]).map(drop)
     }
 
     fn delete(&mut self, key: &Key) -> Result<()> {
         let deleted = match key.kind() {
-            RecordKind::Episode => self.remove_episode(key)?,
+            RecordKind::Episode | RecordKind::Note => self.remove_document(key)?,
             _ => self.session.execute(DELETE_RECORD, place(key))? > 0,
         };
         if !deleted {
@@ -335,17 +411,16 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Removes an episode from all tables; says whether it was there. Its vector goes with it.
-    fn remove_episode(&mut self, key: &Key) -> Result<bool> {
-        let Key::Episode(id) = key else { return Ok(false) };
-        let found = self
-            .session
-            .first(EPISODE, vec![id.to_string().into()], |row| Ok((row.count(0)?, row.text(1)?, row.count(2)?)))?;
+    /// Removes a record that is searched from all tables; says whether it was there. Its vector goes with it.
+    fn remove_document(&mut self, key: &Key) -> Result<bool> {
+        let Some((statements, id)) = searched(key) else { return Ok(false) };
+        let found =
+            self.session.first(statements.find, vec![id], |row| Ok((row.count(0)?, row.text(1)?, row.count(2)?)))?;
         let Some((version, scope, words)) = found else { return Ok(false) };
-        self.session.execute(DELETE_EPISODE, vec![integer(version)])?;
-        self.session.execute(DELETE_WORDS, vec![integer(version)])?;
-        self.session.execute(DISCOUNT_EPISODE, vec![scope.as_str().into(), integer(words)])?;
-        self.session.execute(DELETE_SCOPE, vec![scope.into()])?;
+        self.session.execute(statements.delete, vec![integer(version)])?;
+        self.session.execute(statements.delete_words, vec![integer(version)])?;
+        self.session.execute(statements.discount, vec![scope.as_str().into(), integer(words)])?;
+        self.session.execute(statements.delete_scope, vec![scope.into()])?;
         Ok(true)
     }
 }

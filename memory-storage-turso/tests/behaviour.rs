@@ -266,7 +266,7 @@ async fn words_of_any_length_are_found_whole() {
     put(&store, simple(3, &"y".repeat(1_000))).await;
     for (text, expected) in [(long.clone(), 1), (format!("{long}y"), 2), ("y".repeat(1_000), 3)] {
         let found = store.search(&Search::new(Scope::default()).text(text)).await.unwrap();
-        assert_eq!(found.iter().map(|hit| hit.id).collect::<Vec<_>>(), [id(expected)]);
+        assert_eq!(found.iter().map(|hit| hit.key.clone()).collect::<Vec<_>>(), [Key::Episode(id(expected))]);
     }
 }
 

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{
-    assert_sound, episode, fold, id, log, logged, moment, number, place, put, put_space, simple, sql, stored_patterns,
-    vector,
+    assert_sound, episode, fold, id, log, logged, moment, note_id, number, place, put, put_space, simple, sql,
+    stored_patterns, vector,
 };
 #[cfg(unix)]
 use memory_core::testkit::process;
 use memory_core::{
-    Batch, ErrorKind, HashEmbedder, Key, Memory, MemoryStore, MemoryStoreExt, Outcome, Pattern, Record, RecordKind,
-    Recording, Scan, Scope, Search, Step, Task, VectorSpace, Version,
+    Batch, ErrorKind, HashEmbedder, Key, Memory, MemoryStore, MemoryStoreExt, NewNote, Note, NoteFilter, Outcome,
+    Pattern, Record, RecordKind, Recording, Scan, Scope, Search, Step, StoredNote, Task, Telling, VectorSpace, Version,
 };
 use memory_storage_turso::{TursoConfig, TursoStore};
 
@@ -125,14 +125,28 @@ async fn what_others_add_beside_the_tables_does_no_harm() {
     sql(
         &path,
         "CREATE INDEX mine ON episodes (reward); CREATE VIEW tasks AS SELECT task FROM episodes;
-         CREATE TABLE notes (text); ANALYZE; VACUUM",
+         CREATE TABLE remarks (text); ANALYZE; VACUUM",
     )
     .await;
     let store = TursoStore::open(&path).await.unwrap();
     put(&store, simple(9, "a new task")).await;
     let found = store.search(&Search::new(Scope::default()).text("task 2")).await.unwrap();
-    assert_eq!((found.len(), found[0].id), (4, id(2)));
+    assert_eq!((found.len(), found[0].key.clone()), (4, Key::Episode(id(2))));
     assert_eq!(number(&path, "SELECT count(*) FROM tasks WHERE task LIKE '%task%'").await, 4);
+}
+
+/// Adds three notes with vectors, of which one expires.
+async fn put_notes(path: &Path) {
+    let store = TursoStore::open(path).await.unwrap();
+    for number in 0..3 {
+        let mut new = NewNote::new(format!("note {number} of many"));
+        new.expires_at = (number == 1).then(|| moment(5));
+        let mut note = Note::new(Scope::default(), Telling::new(new, moment(0)));
+        note.id = note_id(number);
+        let vector = Some(vector(&note.text).await);
+        put(&store, Record::Note(StoredNote { note: note.into(), vector })).await;
+    }
+    store.close().await.unwrap();
 }
 
 /// Runs every kind of call; only typed errors of these kinds may come back.
@@ -162,10 +176,18 @@ async fn exercise(path: &Path, damage: &str) -> usize {
     errors.extend(store.search(&search).await.err());
     search.vector = Some(vector("task 7").await);
     errors.extend(store.search(&search).await.err());
+    for number in 0..3 {
+        errors.extend(store.get_one(Key::Note(note_id(number))).await.err());
+    }
+    errors.extend(store.scan_all(Scan::new(RecordKind::Note)).await.err());
+    let expired = Scan::new(RecordKind::Note).notes(NoteFilter::default().expired_at(moment(1 << 40)));
+    errors.extend(store.scan_all(expired).await.err());
+    errors.extend(store.search(&search.for_notes(NoteFilter::default().quorum(2))).await.err());
     errors.extend(store.changes(Version(0), 1_000).await.err());
     errors.extend(store.health().await.err());
     errors.extend(store.commit(&Batch::new().put(simple(1, "task 1 anew"))).await.err());
     errors.extend(store.commit(&Batch::new().delete(Key::Episode(id(2)))).await.err());
+    errors.extend(store.commit(&Batch::new().delete(Key::Note(note_id(1)))).await.err());
     errors.iter().for_each(typed);
     store.close().await.unwrap();
     errors.len()
@@ -175,6 +197,7 @@ async fn exercise(path: &Path, damage: &str) -> usize {
 async fn garbage_in_the_file_is_an_error_and_never_a_panic() {
     let (folder, path) = place();
     small(&path, 60).await;
+    put_notes(&path).await;
     let good = std::fs::read(&path).unwrap();
     let damaged = folder.path().join("damaged.db");
     let mut noticed = 0;
@@ -198,9 +221,12 @@ async fn garbage_in_the_file_is_an_error_and_never_a_panic() {
 async fn bodies_that_are_not_what_was_written_are_corrupt_and_named() {
     let (_folder, path) = place();
     small(&path, 3).await;
+    put_notes(&path).await;
     sql(
         &path,
-        "UPDATE episodes SET body = '{\"id\": 1}' WHERE version = 2;
+        "UPDATE notes SET body = json_set(body, '$.kind', 'x') WHERE version = 6;
+         UPDATE note_vectors SET vector = x'00' WHERE note = 7;
+         UPDATE episodes SET body = '{\"id\": 1}' WHERE version = 2;
          UPDATE episodes SET body = json_object('id', hex(zeroblob(5000000))) WHERE version = 3;
          UPDATE vectors SET vector = x'0000807F' WHERE episode = 4;
          UPDATE records SET body = 'null' WHERE kind = 'space'",
@@ -211,6 +237,8 @@ async fn bodies_that_are_not_what_was_written_are_corrupt_and_named() {
         (Key::Episode(id(0)), "does not decode"),
         (Key::Episode(id(1)), "episodes.body holds more than 10000000 bytes"),
         (Key::Episode(id(2)), "episodes.vector holds"),
+        (Key::Note(note_id(1)), "does not decode"),
+        (Key::Note(note_id(2)), "notes.vector holds"),
         (Key::Space, "Space does not decode"),
     ] {
         let error = store.get_one(key).await.unwrap_err();
@@ -255,7 +283,7 @@ async fn a_full_store_can_be_read_and_is_usable_again_after_deleting() {
         store.commit(&Batch::new().put(large(number))).await.unwrap();
     }
     let found = store.search(&Search::new(Scope::default()).text("task 3").k(1)).await.unwrap();
-    assert_eq!(found[0].id, id(3));
+    assert_eq!(found[0].key, Key::Episode(id(3)));
     store.close().await.unwrap();
     assert!(path.metadata().unwrap().len() <= 3 << 20);
 }

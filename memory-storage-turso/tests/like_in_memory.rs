@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{Dice, generated, id, moment, place, put_space, text, vector};
+use common::{Dice, generated, generated_note, id, moment, note_id, place, put_space, text, vector};
 use memory_core::{
-    Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, MemoryStoreExt, Record, RecordKind, Scan, Scope, Search,
-    Stored, Verdict,
+    Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, MemoryStoreExt, NoteFilter, Record, RecordKind, Scan, Scope,
+    Search, Stored, Verdict,
 };
 use memory_storage_turso::TursoStore;
 
-/// Both stores with the same 500 generated episodes, of which some were replaced and some deleted.
+/// Both stores with the same 500 generated episodes and as many notes, of which some were replaced and some deleted.
 async fn both(path: &std::path::Path) -> (InMemoryStore, TursoStore) {
     let (memory, turso) = (InMemoryStore::new(), TursoStore::open(path).await.unwrap());
     put_space(&memory).await;
@@ -21,11 +21,14 @@ async fn both(path: &std::path::Path) -> (InMemoryStore, TursoStore) {
         let mut batch = Batch::new();
         for number in first..first + 50 {
             batch = batch.put(generated(number, &mut dice).await);
+            batch = batch.put(generated_note(number, &mut dice).await);
         }
         batches.push(batch);
     }
     for number in (0..500).step_by(9) {
         batches.push(Batch::new().put(generated(number, &mut dice).await).delete(Key::Episode(id(number + 1))));
+        let note = generated_note(number, &mut dice).await;
+        batches.push(Batch::new().put(note).delete(Key::Note(note_id(number + 1))));
     }
     for batch in &batches {
         memory.commit(batch).await.unwrap();
@@ -47,9 +50,18 @@ fn filters() -> Vec<Filter> {
     ]
 }
 
+fn note_filters() -> Vec<NoteFilter> {
+    vec![
+        NoteFilter::default(),
+        NoteFilter::default().alive_at(moment(9_500)).quorum(2),
+        NoteFilter::default().expired_at(moment(9_501)),
+        NoteFilter::default().quorum(3),
+    ]
+}
+
 /// What must be equal, bit by bit; versions are the store's own.
-fn bits(hits: &[Hit]) -> Vec<(memory_core::EpisodeId, u64, u64)> {
-    hits.iter().map(|hit| (hit.id, hit.words.to_bits(), hit.vector.to_bits())).collect()
+fn bits(hits: &[Hit]) -> Vec<(Key, u64, u64)> {
+    hits.iter().map(|hit| (hit.key.clone(), hit.words.to_bits(), hit.vector.to_bits())).collect()
 }
 
 #[tokio::test]
@@ -59,11 +71,14 @@ async fn finds_the_same_with_the_same_scores_in_the_same_order() {
     let mut dice = Dice::new(99);
     let (mut found, mut asked) = (0, 0);
     for scope in [Scope::default(), Scope::new("other").unwrap(), Scope::new("nobody").unwrap()] {
-        for filter in filters() {
+        let any = || Search::new(scope.clone());
+        let episodes = filters().into_iter().map(|filter| any().filter(filter));
+        let notes = note_filters().into_iter().map(|filter| any().for_notes(filter));
+        for filtered in episodes.chain(notes) {
             for round in 0..9 {
                 let query = text(&mut dice);
                 let k = [1, 3, 10, 100][dice.roll(4)];
-                let mut search = Search::new(scope.clone()).filter(filter.clone()).k(k);
+                let mut search = filtered.clone().k(k);
                 if round % 3 != 0 {
                     search = search.text(&query);
                 }
@@ -93,12 +108,22 @@ async fn scans_gets_and_counts_the_same() {
             assert_eq!(plain(turso.scan_all(scan).await.unwrap()), expected);
         }
     }
-    let keys: Vec<Key> = (0..502).map(|number| Key::Episode(id(number))).chain([Key::Space]).collect();
+    for scope in [None, Some(Scope::default()), Some(Scope::new("nobody").unwrap())] {
+        for filter in note_filters() {
+            let mut scan = Scan::new(RecordKind::Note).notes(filter).limit(7);
+            scan.scope = scope.clone();
+            let expected = plain(memory.scan_all(scan.clone()).await.unwrap());
+            assert!(scope == Some(Scope::new("nobody").unwrap()) || expected.len() > 20, "{filter:?}");
+            assert_eq!(plain(turso.scan_all(scan).await.unwrap()), expected);
+        }
+    }
+    let notes = (0..502).map(|number| Key::Note(note_id(number)));
+    let keys: Vec<Key> = (0..502).map(|number| Key::Episode(id(number))).chain([Key::Space]).chain(notes).collect();
     let [expected, answer] = [memory.get(&keys).await.unwrap(), turso.get(&keys).await.unwrap()];
     let records = |all: Vec<Option<Stored>>| all.into_iter().map(|one| one.map(|one| one.record)).collect::<Vec<_>>();
     assert_eq!(records(answer), records(expected));
     let [expected, answer] = [memory.health().await.unwrap(), turso.health().await.unwrap()];
-    assert_eq!(answer.episodes, expected.episodes);
+    assert_eq!((answer.episodes, answer.notes), (expected.episodes, expected.notes));
 }
 
 #[tokio::test]
@@ -108,13 +133,16 @@ async fn counts_are_exact_after_replacing_and_deleting() {
     turso.close().await.unwrap();
     common::assert_sound(&path).await;
     assert_eq!(common::number(&path, "SELECT count(*) FROM scopes").await, 2);
+    assert_eq!(common::number(&path, "SELECT count(*) FROM note_scopes").await, 2);
     // Deleting everything leaves nothing behind but the tombstones.
     let turso = TursoStore::open(&path).await.unwrap();
-    let all = turso.scan_all(Scan::new(RecordKind::Episode)).await.unwrap();
+    let mut all = turso.scan_all(Scan::new(RecordKind::Episode)).await.unwrap();
+    all.extend(turso.scan_all(Scan::new(RecordKind::Note)).await.unwrap());
     let batch = all.iter().fold(Batch::new(), |batch, stored| batch.delete(stored.record.key()));
     turso.commit(&batch).await.unwrap();
     turso.close().await.unwrap();
-    for table in ["episodes", "vectors", "scopes", "episode_words_vocab"] {
+    let of_notes = ["notes", "note_vectors", "note_scopes", "note_words_vocab"];
+    for table in ["episodes", "vectors", "scopes", "episode_words_vocab"].into_iter().chain(of_notes) {
         assert_eq!(common::number(&path, &format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
     drop(memory);

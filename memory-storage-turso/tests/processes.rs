@@ -14,8 +14,8 @@ use common::{Ahead, Dice, assert_sound, fold, log, place, stored_patterns, text}
 use memory_core::testkit::{process, samples};
 use memory_core::{
     Batch, Counts, Durability, Episode, ErrorKind, Evidence, Feedback, HeuristicId, Key, Memory, MemoryStore,
-    MemoryStoreExt, OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Receipt, Record, RecordKind, Scan,
-    Source, Step, StepDurability, Task, Trust, VectorSpace, Verdict,
+    MemoryStoreExt, NewNote, Note, NoteKind, OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Receipt, Record,
+    RecordKind, Scan, Source, Step, StepDurability, Task, Telling, Trust, VectorSpace, Verdict,
 };
 use memory_storage_turso::TursoStore;
 
@@ -147,10 +147,30 @@ fn patterns(first: u32) -> Vec<Record> {
     records
 }
 
+/// Notes of every kind, with every field set and unset, told here and in sessions, and awkward texts.
+fn notes(first: u32) -> Vec<Record> {
+    let moments = ["2016-12-31T23:59:60.123456789Z", "1969-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"];
+    let mut records = Vec::new();
+    for (number, kind) in (first..).zip(NoteKind::ALL) {
+        let at = moments[records.len() % 3].parse().unwrap();
+        let mut new = NewNote::new("Use tabs").kind(kind).tag("a").salience(0.1 + 0.2).source("user").trusted(false);
+        new.expires_at = (records.len() % 2 == 0).then_some(at);
+        let other = Telling::new(NewNote::new("use  tabs."), samples::time(0));
+        let agent = Note::from_session(samples::scope("acme/coder"), "s-1", Telling::new(new, at));
+        let mut note = agent.told(other);
+        (note.id, note.seen) = (samples::note_id(number), u32::MAX);
+        records.push(samples::noted_with(note, samples::vector(&[1.0, -0.0, f32::MIN_POSITIVE / 2.0])));
+    }
+    let texts = samples::awkward_texts();
+    records
+        .extend((first + 10..).zip(texts).map(|(number, text)| samples::noted(samples::note_full_of(number, &text))));
+    records
+}
+
 /// Records of every kind but the vector space, with numbers from `first` on.
 fn records(first: u32) -> Vec<Record> {
     let watermarks = [samples::watermark(first, 0), samples::watermark(first + 1, u64::MAX)];
-    [watermarks.to_vec(), episodes(first), open_episodes(first), patterns(first)].concat()
+    [watermarks.to_vec(), episodes(first), open_episodes(first), patterns(first), notes(first)].concat()
 }
 
 async fn put_all(store: &TursoStore, records: &[Record]) {
@@ -191,7 +211,7 @@ async fn every_type_goes_from_process_to_process_unchanged() {
         return;
     }
     let kinds: Vec<RecordKind> = one.iter().map(|record| record.key().kind()).collect();
-    let all = ["Space", "Watermark", "Episode", "Open", "Step", "Pattern"];
+    let all = ["Space", "Watermark", "Episode", "Open", "Step", "Pattern", "Note"];
     assert!(all.iter().all(|kind| kinds.iter().any(|other| format!("{other:?}") == *kind)));
     let (_folder, path) = place();
     let path = path.to_str().unwrap();
@@ -202,6 +222,34 @@ async fn every_type_goes_from_process_to_process_unchanged() {
     // The store stays open: its log is beside the file and not in it yet.
     process::run(test, &[("STORE", path), ("ROLE", "reader")]);
     assert_kept(&store, &[one, other].concat()).await;
+}
+
+/// Three processes that each tell the same in a session of their own: the fourth knows it as the agent's.
+#[tokio::test]
+async fn what_is_told_in_other_processes_is_recalled_and_adds_up() {
+    let test = "what_is_told_in_other_processes_is_recalled_and_adds_up";
+    let in_session = |memory: &Memory, session: &str| memory.in_scope(samples::scope(&format!("acme/coder/{session}")));
+    if process::is_child() {
+        let memory = in_session(&memory(&store_of_child().await).await, &std::env::var("SESSION").unwrap());
+        memory.remember(NewNote::new("Use tabs.").tag(memory.scope().as_str())).await.unwrap();
+        return;
+    }
+    let (_folder, path) = place();
+    let path = path.to_str().unwrap();
+    let memory = memory(&TursoStore::open(path).await.unwrap()).await;
+    let fourth = in_session(&memory, "s-4");
+    for (told, session) in ["s-1", "s-2", "s-3"].into_iter().enumerate() {
+        assert!(fourth.recall_notes("tabs", 5).await.unwrap().notes.is_empty(), "told in {told} sessions");
+        process::run(test, &[("STORE", path), ("SESSION", session)]);
+        assert_eq!(in_session(&memory, session).notes().await.unwrap()[0].text, "Use tabs.");
+    }
+    let found = fourth.recall_notes("tabs", 5).await.unwrap().notes;
+    let note = &found[0].note;
+    assert_eq!((found.len(), note.scope.as_str(), note.seen, note.sessions()), (1, "acme/coder", 3, 3));
+    assert_eq!(note.tags.len(), 3);
+    assert!(found[0].words > 0.0 && found[0].vector > 0.0);
+    memory.close().await.unwrap();
+    assert_sound(path.as_ref()).await;
 }
 
 /// Prints each warning: what goes wrong beside the callers is told to nobody else.

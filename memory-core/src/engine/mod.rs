@@ -5,6 +5,7 @@ mod explain;
 mod heuristics;
 mod jobs;
 mod live;
+mod notes;
 mod open_episode;
 mod predict;
 pub(crate) mod projection;
@@ -17,11 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 
 pub use builder::MemoryBuilder;
 pub use explain::{Belief, Explanation};
 pub use heuristics::{Advised, UpliftReport};
 pub use jobs::JobHealth;
+pub use notes::{NoteAck, RecalledNote, RecalledNotes};
 pub use open_episode::{OpenEpisode, StepDurability};
 pub use predict::Prediction;
 pub use projection::Rebuilt;
@@ -30,6 +33,7 @@ pub use suggest::{Reason, Suggestion};
 
 use crate::clock::RisingClock;
 use crate::learn::Knowledge;
+use crate::text::strip_recalled;
 use crate::{
     Batch, Commit, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits,
     LoggedEpisode, MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording,
@@ -80,6 +84,8 @@ pub(crate) struct Inner {
     hold_out: heuristics::HoldOut,
     live: Arc<LiveEpisodes>,
     jobs: Jobs,
+    /// Closed when the engine goes; nothing is ever sent.
+    alive: watch::Sender<()>,
 }
 
 impl Inner {
@@ -257,7 +263,7 @@ impl Memory {
         episode.source = source.unwrap_or_else(|| self.source.clone());
         episode.receipt = receipt;
         episode.check_encoded_size().map_err(|error| error.in_operation("record"))?;
-        let (vector, degraded) = self.vector_of(&episode.task).await;
+        let (vector, degraded) = self.vector_of(Role::Document, &episode.task.text).await;
         let logged = LoggedEpisode { episode: Arc::new(episode), vector };
         match self.append(logged, Batch::new().require_absent(Key::Open(id))).await {
             Ok(commit) => Ok(Ack { episode: id, durability: commit.durability, degraded }),
@@ -278,14 +284,6 @@ impl Memory {
         Ok(commit)
     }
 
-    /// The vector by which the episodes of a task are found, or why there is none.
-    async fn vector_of(&self, task: &Task) -> (Option<Vector>, Option<String>) {
-        match self.embed(Role::Document, &task.text).await {
-            Ok(vector) => (Some(vector), None),
-            Err(error) => (None, Some(error.to_string())),
-        }
-    }
-
     /// Whether an episode is what a recording asked for; what the recording left to the engine is not compared.
     fn recorded_as(&self, recording: &Recording, episode: &Episode) -> bool {
         episode.scope == self.scope
@@ -300,8 +298,22 @@ impl Memory {
 
     /// The answer to a write that had happened already.
     fn ack_again(&self, logged: &LoggedEpisode) -> Ack {
-        let degraded = logged.vector.is_none().then(|| "it was written before, without its vector".to_owned());
+        let lacks = logged.vector.is_none() && !strip_recalled(&logged.episode.task.text).trim().is_empty();
+        let degraded = lacks.then(|| "it was written before, without its vector".to_owned());
         Ack { episode: logged.episode.id, durability: self.inner.store.info().durability, degraded }
+    }
+
+    /// The vector of a text without what the memory supplied, or why there is none. There is none, and no reason to tell,
+    /// if nothing is left of the text.
+    async fn vector_of(&self, role: Role, text: &str) -> (Option<Vector>, Option<String>) {
+        let own = strip_recalled(text);
+        if own.trim().is_empty() {
+            return (None, None);
+        }
+        match self.embed(role, &own).await {
+            Ok(vector) => (Some(vector), None),
+            Err(error) => (None, Some(error.to_string())),
+        }
     }
 
     async fn embed(&self, role: Role, text: &str) -> Result<Vector> {

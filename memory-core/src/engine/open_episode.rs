@@ -12,7 +12,7 @@ use crate::episode::{check_encoded_len, encoded_len};
 use crate::limits;
 use crate::{
     Commit, Durability, Episode, EpisodeId, Error, ErrorKind, Feedback, HeuristicId, Key, LoggedEpisode,
-    MemoryStoreExt, OpenedEpisode, Outcome, Receipt, Record, Recording, Result, Step, Stored, Task,
+    MemoryStoreExt, OpenedEpisode, Outcome, Receipt, Record, Recording, Result, Role, Step, Stored, Task,
 };
 
 /// When the steps of an open episode are durable. The completed episode always is, as soon as it is acknowledged.
@@ -335,7 +335,7 @@ impl OpenEpisode {
         self.check_open()?;
         self.memory.inner.limits.outcome(&outcome)?;
         let completed_at = self.memory.inner.clock.now();
-        let (vector, degraded) = self.memory.vector_of(self.task()).await;
+        let (vector, degraded) = self.memory.vector_of(Role::Document, &self.task().text).await;
         let mut held = self.live.held.lock().await;
         self.check_known(&held)?;
         let episode = held.opened.clone().into_episode(self.steps.clone(), outcome, completed_at);

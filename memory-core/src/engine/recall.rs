@@ -1,14 +1,14 @@
-//! Recall: the episodes most like a task, and what went wrong in them.
+//! Recall: the episodes most like a task, what went wrong in them, and the notes that have to do with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Advised, Memory};
+use super::{Advised, Memory, RecalledNote};
 use crate::learn::recovery_of;
 use crate::limits;
 use crate::{
-    Episode, Freshness, Hit, Key, MemoryStore as _, Pattern, PatternId, Record, Result, Role, Search, Status, Stored,
-    Support, Task,
+    Episode, Error, Freshness, Hit, Key, MemoryStore as _, Pattern, PatternId, Record, Result, Role, Search, Status,
+    Stored, Support, Task, Vector,
 };
 
 /// The share of the score that the words part has; the vector part has the rest.
@@ -22,12 +22,14 @@ pub struct Recollection {
     pub episodes: Vec<Recalled>,
     /// Errors that these episodes met, with what repaired them, the most frequent first.
     pub pitfalls: Vec<Pitfall>,
+    /// Notes that have to do with the task, best first: of this scope and of those above it.
+    pub notes: Vec<RecalledNote>,
     /// What to do and to avoid on such a task, best supported first, that of another environment last.
     pub advice: Vec<Advised>,
     /// Whether everything was withheld by chance, for comparison; see
     /// [`MemoryBuilder::hold_out`](crate::MemoryBuilder::hold_out). All lists are then empty.
     pub withheld: bool,
-    /// Why the episodes were found by words only, if they were.
+    /// Why the episodes and notes were found by words only, if they were.
     pub degraded: Option<String>,
 }
 
@@ -79,7 +81,8 @@ pub struct Recovery {
 
 impl Memory {
     /// What the memory knows that helps with a task: up to `k` episodes that are most like it, the errors they met with
-    /// what repaired them, and what to do and to avoid. A task with a domain is compared with episodes of that domain only.
+    /// what repaired them, and what to do and to avoid; and up to `k` notes that have to do with it, as by
+    /// [`recall_notes`](Self::recall_notes). A task with a domain is compared with episodes of that domain only.
     ///
     /// Only what trusted sources told is recalled. Nothing is withheld and nothing attributed:
     /// [`OpenEpisode::recall`](crate::OpenEpisode::recall) does that.
@@ -90,35 +93,41 @@ impl Memory {
     pub async fn recall(&self, task: &Task, k: usize) -> Result<Recollection> {
         limits::k("k", k)?;
         self.inner.limits.query(&task.text)?;
-        let (episodes, degraded) = self.nearest(task, k).await.map_err(|error| error.in_operation("recall"))?;
-        let pitfalls = self.pitfalls(&episodes).await.map_err(|error| error.in_operation("recall"))?;
-        let advice = self.advice_for(task).await.map_err(|error| error.in_operation("recall"))?;
-        Ok(Recollection { episodes, pitfalls, advice, withheld: false, degraded })
+        let (vector, degraded) = self.vector_of(Role::Query, &task.text).await;
+        let found = async {
+            let notes = self.nearest_notes(&task.text, vector.as_ref(), k).await?;
+            let episodes = self.nearest_to(task, vector, k).await?;
+            let pitfalls = self.pitfalls(&episodes).await?;
+            let advice = self.advice_for(task).await?;
+            Ok(Recollection { episodes, pitfalls, notes, advice, withheld: false, degraded })
+        };
+        found.await.map_err(|error: Error| error.in_operation("recall"))
     }
 
     /// The `k` episodes most like a task, best first, and why by words only if so.
     pub(super) async fn nearest(&self, task: &Task, k: usize) -> Result<(Vec<Recalled>, Option<String>)> {
-        let (vector, degraded) = match self.embed(Role::Query, &task.text).await {
-            Ok(vector) => (Some(vector), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
+        let (vector, degraded) = self.vector_of(Role::Query, &task.text).await;
+        Ok((self.nearest_to(task, vector, k).await?, degraded))
+    }
+
+    async fn nearest_to(&self, task: &Task, vector: Option<Vector>, k: usize) -> Result<Vec<Recalled>> {
         let search = Search::new(self.scope.clone())
             .text(task.text.clone())
             .vector(vector)
             .filter(Self::comparable(task))
             .k(Search::MAX_K);
         let mut hits = self.inner.store.search(&search).await?;
-        hits.retain(|hit| score(hit) > 0.0);
+        hits.retain(|hit| hit.relevance() > 0.0);
         // Stable: the store's order decides between equal scores.
-        hits.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        hits.sort_by(|a, b| b.relevance().total_cmp(&a.relevance()));
         let drifts = !task.environment.is_empty();
         hits.truncate(if drifts { Search::MAX_K } else { k });
-        let keys: Vec<Key> = hits.iter().map(|hit| Key::Episode(hit.id)).collect();
+        let keys: Vec<Key> = hits.iter().map(|hit| hit.key.clone()).collect();
         let stored = self.inner.store.get(&keys).await?;
         let recalled = hits.iter().zip(stored).filter_map(|(hit, stored)| match stored {
             Some(Stored { record: Record::Episode(logged), .. }) => {
                 let freshness = Freshness::of(&logged.episode.task.environment, &task.environment);
-                let score = score(hit) * freshness.factor();
+                let score = hit.relevance() * freshness.factor();
                 let (words, vector) = (hit.words, hit.vector.max(0.0));
                 Some(Recalled { episode: logged.episode, score, words, vector, freshness })
             }
@@ -127,7 +136,7 @@ impl Memory {
         let mut recalled: Vec<Recalled> = recalled.collect();
         recalled.sort_by(|a, b| b.score.total_cmp(&a.score));
         recalled.truncate(k);
-        Ok((recalled, degraded))
+        Ok(recalled)
     }
 
     async fn pitfalls(&self, episodes: &[Recalled]) -> Result<Vec<Pitfall>> {
@@ -172,6 +181,9 @@ impl Memory {
     }
 }
 
-fn score(hit: &Hit) -> f64 {
-    WORDS * hit.words + (1.0 - WORDS) * hit.vector.max(0.0)
+impl Hit {
+    /// How much it has to do with the query, in [0, 1]: the weighted mean of both scores, with negative ones counted as 0.
+    pub(super) fn relevance(&self) -> f64 {
+        WORDS * self.words + (1.0 - WORDS) * self.vector.max(0.0)
+    }
 }

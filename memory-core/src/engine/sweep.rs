@@ -1,7 +1,7 @@
 //! Open episodes that nobody works on any more.
 
 use super::{Memory, without_open};
-use crate::{LoggedEpisode, MemoryStoreExt, OpenedEpisode, Record, RecordKind, Result, Scan, Version};
+use crate::{LoggedEpisode, MemoryStoreExt, OpenedEpisode, Record, RecordKind, Result, Role, Scan, Version};
 
 impl Memory {
     /// Closes the open episodes, of all scopes, whose lease has run out: their process died, or gave them up without a word.
@@ -53,7 +53,7 @@ impl Memory {
             return self.inner.store.commit(&batch).await.map(|_| ());
         }
         let episode = opened.into_interrupted(steps);
-        let (vector, _) = self.vector_of(&episode.task).await;
+        let (vector, _) = self.vector_of(Role::Document, &episode.task.text).await;
         self.append(LoggedEpisode { episode: episode.into(), vector }, batch).await.map(|_| ())
     }
 }

@@ -235,7 +235,7 @@ pub fn unlearning_leaves_no_trace<S: MemoryStore, G>(cases: u32, factory: impl A
 }
 
 /// What a search by words and by vector finds, without versions, which count deletions too.
-async fn found(memory: &Memory, text: &str) -> Vec<(crate::EpisodeId, f64, f64)> {
+async fn found(memory: &Memory, text: &str) -> Vec<(crate::Key, f64, f64)> {
     let vector = match &memory.store().scan_all(Scan::new(RecordKind::Episode)).await.unwrap()[..] {
         [first, ..] => match &first.record {
             Record::Episode(logged) => logged.vector.clone(),
@@ -245,7 +245,7 @@ async fn found(memory: &Memory, text: &str) -> Vec<(crate::EpisodeId, f64, f64)>
     };
     let search = Search::new(memory.scope().clone()).text(text).vector(vector).filter(Filter::default()).k(100);
     let hits = memory.store().search(&search).await.unwrap();
-    hits.into_iter().map(|Hit { id, words, vector, .. }| (id, words, vector)).collect()
+    hits.into_iter().map(|Hit { key, words, vector, .. }| (key, words, vector)).collect()
 }
 
 /// Knowledge at a moment is the fold of the episodes completed by then.

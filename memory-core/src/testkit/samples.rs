@@ -10,9 +10,9 @@ use proptest::sample::select;
 use uuid::Uuid;
 
 use crate::{
-    Counts, Episode, EpisodeId, Evidence, Feedback, HeuristicId, HolderId, LearnerId, Lease, LoggedEpisode,
-    OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Receipt, Record, Scope, Source, Step, Task, Trust,
-    Vector, VectorSpace, Verdict, Version, Watermark,
+    Counts, Episode, EpisodeId, Evidence, Feedback, HeuristicId, HolderId, LearnerId, Lease, LoggedEpisode, NewNote,
+    Note, NoteId, OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Receipt, Record, Scope, Source, Step,
+    StoredNote, Task, Telling, Trust, Vector, VectorSpace, Verdict, Version, Watermark,
 };
 
 /// A scope by its path, such as `acme/coder`.
@@ -134,6 +134,37 @@ pub fn evidence(bucket: i64, counts: [u64; 3]) -> Evidence {
     Evidence::in_bucket(bucket, Counts::from(counts))
 }
 
+/// The note of this number with this text in the default scope, told at [`time`]`(n)`. Its id is the number, not the hash that
+/// [`NoteId::of`] makes, so that notes sort like their numbers.
+pub fn note(n: u32, text: &str) -> Note {
+    let telling = Telling::new(NewNote::new(text).source("testkit"), time(i64::from(n)));
+    Note { id: note_id(n), ..Note::new(Scope::default(), telling) }
+}
+
+/// The id of the note of this number; they sort like the numbers.
+pub const fn note_id(n: u32) -> NoteId {
+    NoteId::new(uuid(n as u128))
+}
+
+/// A note with this text in every field that is a text, number `n`, of an agent who was told it in two sessions.
+pub fn note_full_of(n: u32, text: &str) -> Note {
+    let telling =
+        || Telling::new(NewNote::new(text).source(text).tag(text).tag(format!("{text}2")), time(i64::from(n)));
+    let other = Telling::new(NewNote::new(format!("{text}.")).source(text), time(i64::from(n) + 1));
+    let note = Note::from_session(scope("acme/coder"), "s-1", telling()).told(other).told_in_session("s-2", telling());
+    Note { id: note_id(n), ..note }
+}
+
+/// The record of a note without a vector.
+pub fn noted(note: Note) -> Record {
+    Record::Note(StoredNote { note: Arc::new(note), vector: None })
+}
+
+/// The record of a note with a vector.
+pub fn noted_with(note: Note, vector: Vector) -> Record {
+    Record::Note(StoredNote { note: Arc::new(note), vector: Some(vector) })
+}
+
 /// One plain record of every kind but the vector space, all of number `n`.
 pub fn one_of_each(n: u32) -> Vec<Record> {
     vec![
@@ -143,6 +174,7 @@ pub fn one_of_each(n: u32) -> Vec<Record> {
         Record::Step(step(n, 0)),
         Record::Pattern(pattern(n)),
         Record::Pattern(habit(n)),
+        noted(note(n, "note of each kind")),
     ]
 }
 

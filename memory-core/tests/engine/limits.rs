@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use memory_core::testkit::samples;
 use memory_core::{
-    Embedder, Episode, Error, ErrorKind, InMemoryStore, Learner, Limits, Memory, MemoryBuilder, MemoryStore, Outcome,
-    Recording, Result, Role, Scope, Step, StepDurability, Task, Vector, VectorSpace,
+    Embedder, Episode, Error, ErrorKind, InMemoryStore, Learner, Limits, Memory, MemoryBuilder, MemoryStore, NewNote,
+    Outcome, Recording, Result, Role, Scope, Step, StepDurability, Task, Vector, VectorSpace,
 };
 
 use crate::{clock, fresh, over, stored, worked};
@@ -294,7 +294,7 @@ fn names_of_scopes_have_limits() {
 async fn limits_can_be_set() {
     let mut limits =
         Limits::default().with_task_bytes(5).with_observation_bytes(4).with_steps(2).with_artifact_bytes(3);
-    (limits.tags, limits.tag_bytes, limits.name_bytes) = (1, 2, 6);
+    (limits.tags, limits.tag_bytes, limits.name_bytes, limits.note_bytes) = (1, 2, 6, 7);
     let memory = Memory::builder().store(InMemoryStore::new()).limits(limits).build().await.unwrap();
     let task = || Task::new("12345").tag("12").domain("123456");
     let step = || Step::new("123456").input("1234");
@@ -318,6 +318,11 @@ async fn limits_can_be_set() {
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
     assert_eq!(memory.recall(&Task::new("123456"), 1).await.unwrap_err().kind(), ErrorKind::Invalid);
+    let note = |text: &str| NewNote::new(text).source("123456").tag("12");
+    memory.remember(note("1234567")).await.unwrap();
+    for note in [note("12345678"), note("1").source("1234567"), note("2").tag("x"), NewNote::new("3").tag("123")] {
+        assert_eq!(memory.remember(note).await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
     assert_eq!(stored(&memory).await.episodes, 1);
 }
 
@@ -333,8 +338,9 @@ async fn build(with: impl FnOnce(MemoryBuilder) -> MemoryBuilder) -> Result<Memo
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_one_to_ten_million() {
     type Field = (&'static str, fn(&mut Limits) -> &mut usize);
-    let fields: [Field; 7] = [
+    let fields: [Field; 8] = [
         ("task_bytes", |limits| &mut limits.task_bytes),
+        ("note_bytes", |limits| &mut limits.note_bytes),
         ("observation_bytes", |limits| &mut limits.observation_bytes),
         ("steps", |limits| &mut limits.steps),
         ("artifact_bytes", |limits| &mut limits.artifact_bytes),

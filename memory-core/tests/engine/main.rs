@@ -12,6 +12,7 @@ mod jobs;
 mod leases;
 mod life;
 mod limits;
+mod notes;
 mod patterns;
 mod projection;
 mod recall;

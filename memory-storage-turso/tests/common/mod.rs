@@ -13,7 +13,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use memory_core::{
     Batch, Clock, Embedder, Episode, EpisodeId, HashEmbedder, Learner, LoggedEpisode, MemoryStore, MemoryStoreExt,
-    Outcome, Pattern, PatternId, Record, RecordKind, Role, Scan, Scope, Step, Task, Vector, Verdict, Version,
+    NewNote, Note, NoteId, Outcome, Pattern, PatternId, Record, RecordKind, Role, Scan, Scope, Step, StoredNote, Task,
+    Telling, Vector, Verdict, Version,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -151,6 +152,31 @@ pub(crate) async fn generated(number: u128, dice: &mut Dice) -> Record {
     logged(episode(number, &scope, task, outcome, at), vector)
 }
 
+/// The id of the note of this number.
+pub(crate) fn note_id(number: u128) -> NoteId {
+    NoteId::new(Uuid::from_u128(number))
+}
+
+/// A note of two scopes, told here or in some sessions, with an expiry that is often equal, or none.
+pub(crate) async fn generated_note(number: u128, dice: &mut Dice) -> Record {
+    let scope = if dice.roll(4) == 0 { Scope::new("other").unwrap() } else { Scope::default() };
+    let text = text(dice);
+    let at = moment(i64::try_from(dice.roll(40)).unwrap() * 500);
+    let mut new = NewNote::new(text.clone()).salience(0.1 * dice.roll(11) as f64).tag(dice.pick(&["a", "b"]));
+    new.expires_at = (dice.roll(3) > 0).then(|| moment(i64::try_from(dice.roll(40)).unwrap() * 500));
+    let telling = || Telling::new(new.clone(), at);
+    let mut note = Note::new(scope.clone(), telling());
+    if dice.roll(2) == 0 {
+        note = Note::from_session(scope, "s-0", telling());
+        for session in 0..dice.roll(4) {
+            note = note.told_in_session(&format!("s-{session}"), telling());
+        }
+    }
+    note.id = note_id(number);
+    let vector = if dice.roll(5) > 0 { Some(vector(&text).await) } else { None };
+    Record::Note(StoredNote { note: Arc::new(note), vector })
+}
+
 pub(crate) async fn vector(text: &str) -> Vector {
     HashEmbedder::new().embed(Role::Document, &[text]).await.unwrap().remove(0)
 }
@@ -235,6 +261,19 @@ pub(crate) async fn assert_sound(path: &Path) {
             "SELECT (SELECT coalesce(sum(words), 0) FROM episodes) - (SELECT count(*) FROM episode_words_vocab)",
         ),
         ("vectors of no episode", "SELECT count(*) FROM vectors WHERE episode NOT IN (SELECT version FROM episodes)"),
+        (
+            "scopes of notes counted wrong",
+            "SELECT count(*) FROM (
+                SELECT scope, count(*) AS n, sum(words) AS w FROM notes GROUP BY scope
+                EXCEPT SELECT scope, notes, words FROM note_scopes)",
+        ),
+        ("scopes without notes", "SELECT count(*) FROM note_scopes WHERE scope NOT IN (SELECT scope FROM notes)"),
+        ("words of no note", "SELECT count(*) FROM note_words_vocab WHERE doc NOT IN (SELECT version FROM notes)"),
+        (
+            "words of notes too few or too many",
+            "SELECT (SELECT coalesce(sum(words), 0) FROM notes) - (SELECT count(*) FROM note_words_vocab)",
+        ),
+        ("vectors of no note", "SELECT count(*) FROM note_vectors WHERE note NOT IN (SELECT version FROM notes)"),
     ] {
         assert_eq!(number(path, count).await, 0, "{what}");
     }

@@ -14,7 +14,8 @@ use tokio::task::{block_in_place, yield_now};
 use super::{commit, get, number, put};
 use crate::testkit::samples::{self, episode, logged};
 use crate::{
-    Batch, Condition, Cursor, Key, MemoryStore, MemoryStoreExt, Record, RecordKind, Scan, Stored, Version, Watermark,
+    Batch, Condition, Cursor, Key, MemoryStore, MemoryStoreExt, NewNote, Note, Record, RecordKind, Scan, Stored,
+    Telling, Version, Watermark,
 };
 
 /// Runs so many tasks at once, each on a thread of its own, from a common start to their ends. They may borrow, as tokio's
@@ -78,6 +79,33 @@ pub async fn conditional_increments_are_not_lost(store: &dyn MemoryStore) {
     });
     let made = made.into_inner();
     assert_eq!(position(get(store, key()).await.as_ref()), made, "as many as were acknowledged");
+}
+
+/// Eight tasks that each tell one note ten times, from a session of their own, under the condition that it is as they read
+/// it: no telling is lost, and none counts twice.
+pub async fn conditional_tellings_are_not_lost(store: &dyn MemoryStore) {
+    let key = || Key::Note(samples::note_id(1));
+    in_parallel(8, async |task| {
+        let session = format!("s-{task}");
+        let mut told = 0;
+        while told < 10 {
+            let seen = get(store, key()).await;
+            let version = seen.as_ref().map(|stored| stored.version);
+            let telling = Telling::new(NewNote::new("note"), samples::time(told));
+            let note = match seen.map(|stored| stored.record) {
+                Some(Record::Note(stored)) => Note::clone(&stored.note).told_in_session(&session, telling),
+                _ => Note::from_session(samples::scope("acme/coder"), &session, telling),
+            };
+            let note = samples::noted(Note { id: samples::note_id(1), ..note });
+            match store.commit(&Batch::new().require_unchanged(key(), version).put(note)).await {
+                Ok(_) => told += 1,
+                Err(error) if error.is_conflict() => yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    let Some(Stored { record: Record::Note(stored), .. }) = get(store, key()).await else { panic!("it was put") };
+    assert_eq!((stored.note.seen, stored.note.sessions()), (80, 8), "as many as were acknowledged");
 }
 
 const WRITERS: usize = 6;

@@ -1,7 +1,7 @@
 //! The feed tells what changed, in order, once.
 
 use super::{delete, follow, get, put};
-use crate::testkit::samples::{self, episode, episode_id, logged};
+use crate::testkit::samples::{self, episode, episode_id, logged, note, noted};
 use crate::{ErrorKind, FeedEntry, Key, MemoryStore, Record, Version};
 
 fn summary(entries: &[FeedEntry]) -> Vec<(Key, bool)> {
@@ -12,11 +12,14 @@ fn summary(entries: &[FeedEntry]) -> Vec<(Key, bool)> {
 pub async fn feed_tells_each_record_once_at_its_last_change(store: &dyn MemoryStore) {
     assert_eq!(follow(store, Version(0), 10).await, (Vec::new(), Version(0)), "an empty store");
     let [one, two, three] = [1, 2, 3].map(|n| Key::Episode(episode_id(n)));
+    let [kept, told_again, forgotten] = [1, 2, 3].map(|n| Key::Note(samples::note_id(n)));
     let mark = Key::Watermark(samples::learner(1));
     put(store, (1..=3).map(|n| logged(episode(n, "a task")))).await;
+    put(store, (1..=3).map(|n| noted(note(n, "a note")))).await;
     put(store, [samples::watermark(1, 1), Record::Space(samples::space(2))]).await;
     let (entries, upto) = follow(store, Version(0), 10).await;
-    let puts: Vec<Key> = vec![one.clone(), two.clone(), three.clone(), mark.clone(), Key::Space];
+    let mut puts: Vec<Key> = vec![one.clone(), two.clone(), three.clone()];
+    puts.extend([kept.clone(), told_again.clone(), forgotten.clone(), mark.clone(), Key::Space]);
     assert_eq!(summary(&entries), puts.iter().map(|key| (key.clone(), false)).collect::<Vec<_>>());
     for entry in &entries {
         let stored = get(store, entry.key.clone()).await.expect("put");
@@ -25,13 +28,16 @@ pub async fn feed_tells_each_record_once_at_its_last_change(store: &dyn MemorySt
     let version = put(store, [logged(episode(1, "a new task"))]).await;
     let deleted = delete(store, [two.clone()]).await;
     put(store, [samples::watermark(1, 2)]).await;
-    let later = [(one.clone(), false), (two.clone(), true), (mark.clone(), false)];
+    delete(store, [forgotten.clone()]).await;
+    put(store, [noted(note(2, "a note told again"))]).await;
+    let later =
+        [(one.clone(), false), (two.clone(), true), (mark.clone(), false), (forgotten, true), (told_again, false)];
     let (entries, _) = follow(store, upto, 10).await;
     assert_eq!(summary(&entries), later, "since the last time");
     assert_eq!((entries[0].version, entries[1].version), (version, deleted));
     let (entries, upto) = follow(store, Version(0), 10).await;
-    assert_eq!(summary(&entries[..2]), [(three, false), (Key::Space, false)], "from the beginning");
-    assert_eq!(summary(&entries[2..]), later, "from the beginning");
+    assert_eq!(summary(&entries[..3]), [(three, false), (kept, false), (Key::Space, false)], "from the beginning");
+    assert_eq!(summary(&entries[3..]), later, "from the beginning");
     put(store, [logged(episode(2, "a task that is back"))]).await;
     assert_eq!(summary(&follow(store, upto, 10).await.0), [(two.clone(), false)]);
     let all = follow(store, Version(0), 10).await.0;
@@ -51,8 +57,8 @@ pub async fn feed_pages_reach_the_end_at_every_limit(store: &dyn MemoryStore) {
     delete(store, [3, 5].map(|n| Key::Episode(episode_id(n)))).await;
     put(store, (100..150).map(|n| Record::Pattern(samples::pattern(n)))).await;
     let (all, end) = follow(store, Version(0), 1_000).await;
-    assert_eq!(all.len(), 12, "six episodes and six watermarks: {all:?}");
-    for limit in [1, 2, 5, 6, 11, 12, 13] {
+    assert_eq!(all.len(), 18, "six episodes, six watermarks and six notes: {all:?}");
+    for limit in [1, 2, 5, 6, 17, 18, 19] {
         assert_eq!(follow(store, Version(0), limit).await.0, all, "{limit} at a time");
     }
     for place in 0..all.len() {

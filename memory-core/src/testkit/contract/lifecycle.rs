@@ -5,35 +5,39 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::{delete, get, innocent, observe, put, words};
-use crate::testkit::samples::{self, episode, episode_id, logged};
-use crate::{Batch, ErrorKind, Key, MemoryStore, PatternId, Record, RecordKind, Scan, StoreHealth, Version};
+use crate::testkit::samples::{self, episode, episode_id, logged, noted};
+use crate::{Batch, ErrorKind, Key, MemoryStore, Note, PatternId, Record, RecordKind, Scan, StoreHealth, Version};
 
 /// Every count of the health moves up with a put and down with a delete, and not with a replacement; the version moves with
 /// every change.
 pub async fn health_counts_go_up_and_down(store: &dyn MemoryStore) {
-    let counts = |episodes, open_episodes, patterns| {
+    let counts = |episodes, open_episodes, patterns, notes| {
         move |health: StoreHealth| {
-            let found = (health.episodes, health.open_episodes, health.patterns);
-            assert_eq!(found, (episodes, open_episodes, patterns), "episodes, open episodes, patterns");
+            let found = (health.episodes, health.open_episodes, health.patterns, health.notes);
+            assert_eq!(found, (episodes, open_episodes, patterns, notes), "episodes, open episodes, patterns, notes");
         }
     };
     let health = async || store.health().await.expect("healthy");
     assert_eq!(health().await, StoreHealth::default(), "an empty store");
     let version = put(store, [logged(episode(1, "a task")), logged(episode(2, "a task"))]).await;
-    counts(2, 0, 0)(health().await);
+    counts(2, 0, 0, 0)(health().await);
     assert_eq!(health().await.version, version, "the version of the last change");
     put(store, [Record::Open(samples::open(3)), Record::Step(samples::step(3, 0)), samples::watermark(1, 1)]).await;
-    counts(2, 1, 0)(health().await);
+    counts(2, 1, 0, 0)(health().await);
     put(store, (1..=4).map(|n| Record::Pattern(samples::pattern(n)))).await;
-    counts(2, 1, 4)(health().await);
+    counts(2, 1, 4, 0)(health().await);
     put(store, samples::one_of_each(1)).await;
-    counts(2, 2, 5)(health().await);
+    counts(2, 2, 5, 1)(health().await);
+    put(store, [noted(samples::note(1, "a note")), noted(samples::note(2, "a note"))]).await;
+    counts(2, 2, 5, 2)(health().await);
+    delete(store, [Key::Note(samples::note_id(1)), Key::Note(samples::note_id(9))]).await;
+    counts(2, 2, 5, 1)(health().await);
     let patterns = [Key::Pattern(PatternId::new(samples::uuid(4))), Key::Habit(PatternId::new(samples::uuid(1)))];
     let version = delete(store, [Key::Episode(episode_id(1))].into_iter().chain(patterns)).await;
-    counts(1, 2, 3)(health().await);
+    counts(1, 2, 3, 1)(health().await);
     assert_eq!(health().await.version, version, "the version of the last change, a deletion");
     delete(store, [Key::Open(episode_id(1)), Key::Open(episode_id(3)), Key::Episode(episode_id(2))]).await;
-    counts(0, 0, 3)(health().await);
+    counts(0, 0, 3, 1)(health().await);
 }
 
 /// Health counts records of all scopes and patterns of all learners.
@@ -41,12 +45,13 @@ pub async fn health_counts_all_scopes(store: &dyn MemoryStore) {
     for n in 1..=3 {
         let scope = samples::scope(&format!("tenant{n}/agent"));
         let (mut episode, mut open, mut pattern) = (episode(n, "a task"), samples::open(n), samples::pattern(n));
+        let note = noted(Note { scope: scope.clone(), ..samples::note(n, "a note") });
         (episode.scope, open.scope, pattern.scope) = (scope.clone(), scope.clone(), scope);
         pattern.learner = samples::learner(n);
-        put(store, [logged(episode), Record::Open(open), Record::Pattern(pattern)]).await;
+        put(store, [logged(episode), Record::Open(open), Record::Pattern(pattern), note]).await;
     }
     let health = store.health().await.expect("healthy");
-    assert_eq!((health.episodes, health.open_episodes, health.patterns), (3, 3, 3));
+    assert_eq!((health.episodes, health.open_episodes, health.patterns, health.notes), (3, 3, 3, 3));
 }
 
 /// Polls a call up to so often, then drops it.

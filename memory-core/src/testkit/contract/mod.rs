@@ -23,8 +23,8 @@ pub use searches::*;
 
 use crate::testkit::samples;
 use crate::{
-    Batch, Commit, Cursor, ErrorKind, FeedEntry, Hit, Key, MemoryStore, MemoryStoreExt, Record, RecordKind, Scan,
-    Scope, Search, StoreHealth, Stored, Version,
+    Batch, Commit, Cursor, ErrorKind, FeedEntry, Hit, Key, MemoryStore, MemoryStoreExt, NoteFilter, Record, RecordKind,
+    Scan, Scope, Search, StoreHealth, Stored, Version,
 };
 
 /// Makes one `#[tokio::test]` of each behaviour in [`contract`](crate::testkit::contract), named like it.
@@ -88,6 +88,7 @@ macro_rules! contract_tests {
             scan_pages_are_whole_at_every_limit,
             scan_pages_hold_up_to_a_thousand,
             scan_filters_by_every_field,
+            scan_filters_notes_by_expiry_and_evidence,
             scan_stays_in_its_scope,
             scan_refuses_what_it_cannot_do,
             scan_goes_on_after_changes_between_pages,
@@ -97,6 +98,9 @@ macro_rules! contract_tests {
             search_unites_the_best_by_words_and_by_vector,
             search_breaks_ties_by_completion_then_id,
             search_filters_by_every_field,
+            search_filters_notes_by_expiry_and_evidence,
+            search_keeps_episodes_and_notes_apart,
+            search_passes_over_recalled_text,
             search_statistics_do_not_depend_on_the_filter,
             search_stays_in_its_scope,
             search_takes_awkward_texts_as_words,
@@ -111,6 +115,7 @@ macro_rules! contract_tests {
             a_dropped_call_leaves_the_store_usable,
             close_makes_later_calls_unavailable,
             conditional_increments_are_not_lost,
+            conditional_tellings_are_not_lost,
             followers_of_the_log_miss_nothing,
             followers_of_the_feed_miss_nothing,
             reads_see_whole_batches,
@@ -224,18 +229,28 @@ fn words(text: &str) -> Search {
     Search::new(Scope::default()).text(text).k(Search::MAX_K)
 }
 
-/// The numbers of the episodes a search found, in order; see [`samples::episode_id`].
+/// A search in the default scope for notes with these words, with the largest k.
+fn note_words(text: &str) -> Search {
+    words(text).for_notes(NoteFilter::default())
+}
+
+/// The numbers of the records a search found, in order; see [`samples::episode_id`].
 fn found(hits: &[Hit]) -> Vec<u128> {
-    hits.iter().map(|hit| hit.id.as_uuid().as_u128()).collect()
+    hits.iter().map(|hit| number_of(&hit.key)).collect()
 }
 
 /// The number in the key of a record, for records made by [`samples`].
 fn number(stored: &Stored) -> u128 {
-    match stored.record.key() {
+    number_of(&stored.record.key())
+}
+
+fn number_of(key: &Key) -> u128 {
+    match key {
         Key::Space => 0,
         Key::Watermark(learner) => learner.as_uuid().as_u128(),
         Key::Episode(id) | Key::Open(id) | Key::Step(id, _) => id.as_uuid().as_u128(),
         Key::Pattern(id) | Key::Habit(id) => id.as_uuid().as_u128(),
+        Key::Note(id) => id.as_uuid().as_u128(),
     }
 }
 
@@ -244,7 +259,7 @@ fn numbers(records: &[Stored]) -> Vec<u128> {
     records.iter().map(number).collect()
 }
 
-const KINDS: [RecordKind; 7] = [
+const KINDS: [RecordKind; 8] = [
     RecordKind::Space,
     RecordKind::Watermark,
     RecordKind::Episode,
@@ -252,6 +267,7 @@ const KINDS: [RecordKind; 7] = [
     RecordKind::Step,
     RecordKind::Pattern,
     RecordKind::Habit,
+    RecordKind::Note,
 ];
 
 /// All that can be seen of a store through its own methods.
@@ -261,9 +277,10 @@ struct Observed {
     records: Vec<Stored>,
     feed: Vec<FeedEntry>,
     hits: Vec<Hit>,
+    note_hits: Vec<Hit>,
 }
 
-/// Looks at everything: all records by scans, the feed, and what the word `task` of most samples finds.
+/// Looks at everything: all records by scans, the feed, and what the words `task` and `note` of most samples find.
 async fn observe(store: &dyn MemoryStore) -> Observed {
     let mut records = Vec::new();
     for kind in KINDS {
@@ -274,6 +291,7 @@ async fn observe(store: &dyn MemoryStore) -> Observed {
         records,
         feed: follow(store, Version(0), 1_000).await.0,
         hits: search(store, &words("task")).await,
+        note_hits: search(store, &note_words("note")).await,
     }
 }
 

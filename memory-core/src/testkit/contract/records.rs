@@ -3,13 +3,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    check_round_trip, commit, delete, follow, found, get, get_all, innocent, numbers, observe, put, refuse, scan,
-    search, words,
+    check_round_trip, commit, delete, follow, found, get, get_all, innocent, note_words, numbers, observe, put, refuse,
+    scan, search, words,
 };
-use crate::testkit::samples::{self, awkward_texts, episode, episode_full_of, episode_id, logged, logged_with, vector};
+use crate::testkit::samples::{
+    self, awkward_texts, episode, episode_full_of, episode_id, logged, logged_with, noted, noted_with, time, vector,
+};
 use crate::{
-    Batch, Episode, ErrorKind, Key, Lease, MemoryStore, OpenedEpisode, OpenedStep, Outcome, PatternId, PatternKind,
-    Record, RecordKind, Scan, Scope, Search, Step, Task, VectorSpace, Version,
+    Batch, Episode, ErrorKind, Key, Lease, MemoryStore, NewNote, Note, NoteFilter, NoteKind, OpenedEpisode, OpenedStep,
+    Outcome, PatternId, PatternKind, Record, RecordKind, Scan, Scope, Search, Step, Task, Telling, VectorSpace,
+    Version,
 };
 
 /// A record of each kind comes back exactly as it was put: every verdict, every kind of pattern, scopes of every depth.
@@ -30,6 +33,11 @@ pub async fn returns_every_kind_of_record_as_it_was_put(store: &dyn MemoryStore)
         pattern.scope = samples::scope(&scopes[n as usize % 3]);
         pattern.branches.insert(String::new(), samples::evidence(-1, [0, 0, 0]));
         records.push(Record::Pattern(pattern));
+    }
+    for (n, kind) in (40..).zip(NoteKind::ALL) {
+        let note = NewNote::new("a note of this kind").kind(kind).tag("a").trusted(false).expires_at(time(9));
+        let told = Note::new(samples::scope(&scopes[n as usize % 3]), Telling::new(note, time(1)));
+        records.push(noted_with(Note { id: samples::note_id(n), ..told }, vector(&[1.0, -2.0, 0.25])));
     }
     let mut bare = episode(30, "");
     (bare.task, bare.steps, bare.outcome) = (Task::default(), Vec::new(), Outcome::success(""));
@@ -56,7 +64,8 @@ pub async fn returns_awkward_texts_as_they_were_put(store: &dyn MemoryStore) {
         let mut pattern = samples::pattern(n);
         (pattern.domain, pattern.signature) = (Some(text.clone()), vec![text.clone(), text.clone()]);
         pattern.branches.insert(text, samples::evidence(0, [1, 1, 1]));
-        let records = vec![logged(episode), Record::Open(open), Record::Step(step), Record::Pattern(pattern)];
+        let note = noted(samples::note_full_of(n, &pattern.signature[0]));
+        let records = vec![logged(episode), Record::Open(open), Record::Step(step), Record::Pattern(pattern), note];
         check_round_trip(store, records).await;
     }
 }
@@ -98,11 +107,17 @@ pub async fn returns_extreme_numbers_as_they_were_put(store: &dyn MemoryStore) {
             .add(&samples::evidence(bucket, [1, u64::MAX, u64::MAX - 1]));
     }
     records.push(Record::Pattern(pattern));
+    for (n, salience) in (1..).zip(rewards) {
+        let mut note = samples::note(n, "a note with extreme numbers");
+        (note.salience, note.seen) = (salience, u32::MAX);
+        records.push(noted_with(note, vector(&components)));
+    }
     check_round_trip(store, records.clone()).await;
     // Equality takes -0.0 for 0.0; the bits tell them apart.
     let bits = |records: &[Record]| -> Vec<Vec<u32>> {
         let vectors = records.iter().filter_map(|record| match record {
             Record::Episode(logged) => logged.vector.as_ref(),
+            Record::Note(stored) => stored.vector.as_ref(),
             _ => None,
         });
         vectors.map(|vector| vector.as_slice().iter().map(|x| x.to_bits()).collect()).collect()
@@ -124,8 +139,11 @@ pub async fn returns_every_moment_to_the_nanosecond(store: &dyn MemoryStore) {
     let records = (1..).zip(moments).flat_map(|(n, moment)| {
         let mut episode = episode(n, "a task at this moment");
         (episode.started_at, episode.completed_at) = (moment, moment);
+        let mut note = samples::note(n, "a note at this moment");
+        (note.created_at, note.updated_at, note.expires_at) = (moment, moment, Some(moment));
         let lease = Some(Lease { holder: samples::holder(n), expires_at: moment });
-        [logged(episode), Record::Open(OpenedEpisode { started_at: moment, lease, ..samples::open(n) })]
+        let opened = OpenedEpisode { started_at: moment, lease, ..samples::open(n) };
+        [logged(episode), Record::Open(opened), noted(note)]
     });
     check_round_trip(store, records.collect()).await;
 }
@@ -143,7 +161,14 @@ pub async fn tells_nothing_from_empty(store: &dyn MemoryStore) {
     let mut other = samples::pattern(2);
     (other.domain, other.signature) = (Some(String::new()), vec![String::new()]);
     other.branches = [(String::new(), crate::Evidence::default())].into();
-    check_round_trip(store, vec![logged(bare), logged(empty), Record::Pattern(pattern), Record::Pattern(other)]).await;
+    let mut note = samples::note(1, "");
+    (note.source, note.salience, note.seen) = (String::new(), 0.0, 0);
+    note.tags.insert(String::new());
+    let mut no_tellings = samples::note(2, "a note with nothing");
+    no_tellings.tellings.clear();
+    let notes = [noted(note), noted(no_tellings)];
+    let patterns = [Record::Pattern(pattern), Record::Pattern(other)];
+    check_round_trip(store, [logged(bare), logged(empty)].into_iter().chain(patterns).chain(notes).collect()).await;
 }
 
 /// An encoded episode may have 10,000,000 bytes, and not one more.
@@ -169,7 +194,7 @@ pub async fn keeps_kinds_apart(store: &dyn MemoryStore) {
     delete(store, [Key::Open(episode_id(1)), Key::Step(episode_id(1), 0)]).await;
     let keys: Vec<Key> = records.iter().map(Record::key).chain([Key::Step(episode_id(1), 1)]).collect();
     let there: Vec<bool> = store.get(&keys).await.expect("reads").iter().map(Option::is_some).collect();
-    assert_eq!(there, [true, true, false, false, true, true, true], "only what was deleted is gone, of {keys:?}");
+    assert_eq!(there, [true, true, false, false, true, true, true, true], "only what was deleted is gone, of {keys:?}");
 }
 
 /// There are as many answers as keys, in the same order; a key may come twice; what is not there is `None`.
@@ -190,10 +215,12 @@ pub async fn get_answers_in_order_with_repeats_and_absences(store: &dyn MemorySt
         Key::Episode(of(9)),
         Key::Watermark(samples::learner(2)),
         Key::Open(of(2)),
+        Key::Note(samples::note_id(3)),
+        Key::Note(samples::note_id(9)),
     ];
     let found = store.get(&keys).await.expect("reads");
     let found: Vec<Option<Key>> = found.iter().map(|stored| stored.as_ref().map(|one| one.record.key())).collect();
-    let absent = [Key::Episode(of(9)), Key::Space, Key::Step(of(1), 1)];
+    let absent = [Key::Episode(of(9)), Key::Space, Key::Step(of(1), 1), Key::Note(samples::note_id(9))];
     let expected: Vec<Option<Key>> = keys.iter().map(|key| (!absent.contains(key)).then(|| key.clone())).collect();
     assert_eq!(found, expected);
 }
@@ -221,7 +248,8 @@ pub async fn put_replaces_and_raises_the_version(store: &dyn MemoryStore) {
         assert_eq!((after.version, after.record), (version, record));
     }
     let health = store.health().await.expect("healthy");
-    assert_eq!((health.episodes, health.open_episodes, health.patterns), (1, 1, 2), "replaced, not added");
+    let counts = (health.episodes, health.open_episodes, health.patterns, health.notes);
+    assert_eq!(counts, (1, 1, 2, 1), "replaced, not added");
 }
 
 /// A replaced record leaves nothing behind: no tag, step, branch, vector or word of it, and not its place in the log or in
@@ -246,6 +274,21 @@ pub async fn put_leaves_nothing_of_the_old_record(store: &dyn MemoryStore) {
     assert!(search(store, &Search::new(before).text("walrus")).await.is_empty(), "not in the old scope");
     let nearest = Search::new(Scope::default()).vector(Some(vector(&[1.0, 0.0])));
     assert!(search(store, &nearest).await.is_empty(), "the old vector finds nothing");
+
+    let mut rich = samples::note_full_of(1, "walrus");
+    rich.expires_at = Some(time(9));
+    put(store, [noted_with(rich, vector(&[1.0, 0.0]))]).await;
+    check_round_trip(store, vec![noted(samples::note(1, "a plain note"))]).await;
+    let agent = || Search::new(samples::scope("acme/coder")).for_notes(NoteFilter::default());
+    assert!(search(store, &note_words("walrus")).await.is_empty(), "the old words find nothing");
+    assert!(search(store, &agent().text("walrus")).await.is_empty(), "not in the old scope");
+    assert!(search(store, &agent().vector(Some(vector(&[1.0, 0.0])))).await.is_empty(), "not in the old scope");
+    let nearest = nearest.for_notes(NoteFilter::default());
+    assert!(search(store, &nearest).await.is_empty(), "the old vector finds nothing");
+    let agents = scan(store, Scan::new(RecordKind::Note).scope(samples::scope("acme/coder"))).await;
+    assert!(agents.is_empty(), "not in the old scope");
+    let expired = NoteFilter::default().expired_at(time(9));
+    assert!(scan(store, Scan::new(RecordKind::Note).notes(expired)).await.is_empty(), "the old expiry is gone");
 }
 
 /// A deleted record is in no read any more, and may be put again.
@@ -260,6 +303,7 @@ pub async fn delete_removes_the_record(store: &dyn MemoryStore) {
     let left: Vec<Record> = observe(store).await.records.into_iter().map(|stored| stored.record).collect();
     assert_eq!(left, samples::one_of_each(2), "what was not deleted is left");
     assert_eq!(found(&search(store, &words("task")).await), [2]);
+    assert_eq!(found(&search(store, &note_words("note")).await), [2]);
     check_round_trip(store, samples::one_of_each(1)).await;
 }
 
@@ -310,4 +354,8 @@ pub async fn vectors_must_fit_the_space(store: &dyn MemoryStore) {
         refuse(store, &batch, ErrorKind::Invalid, "a vector of another length").await;
     }
     check_round_trip(store, vec![with(1, &[3.0, 4.0]), logged(episode(2, "task without a vector"))]).await;
+    for components in [&[1.0][..], &[1.0, 2.0, 3.0]] {
+        let note = noted_with(samples::note(1, "note"), vector(components));
+        refuse(store, &innocent(3).put(note), ErrorKind::Invalid, "a note's vector of another length").await;
+    }
 }

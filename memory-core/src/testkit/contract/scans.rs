@@ -1,12 +1,12 @@
 //! Scans read every record once, in order, page by page.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{cursor, delete, get_all, number, numbers, put, scan};
-use crate::testkit::samples::{self, episode, episode_id, logged, time};
+use super::{KINDS, cursor, delete, get_all, number, numbers, put, scan};
+use crate::testkit::samples::{self, episode, episode_id, logged, noted, time};
 use crate::{
-    Cursor, Episode, ErrorKind, Filter, Key, LearnerId, MemoryStore, OpenedEpisode, PatternId, Record, RecordKind,
-    Scan, Source, Task, Trust, Verdict, Version,
+    Cursor, Episode, ErrorKind, Filter, Key, LearnerId, MemoryStore, NewNote, Note, NoteFilter, NoteId, OpenedEpisode,
+    PatternId, Record, RecordKind, Scan, Scope, Source, Task, Telling, Trust, Verdict, Version,
 };
 
 /// Episodes are scanned by rising version, whatever their ids and times.
@@ -42,14 +42,20 @@ pub async fn scans_other_kinds_in_the_order_of_keys(store: &dyn MemoryStore) {
             Record::Pattern(pattern),
             Record::Open(OpenedEpisode { id, ..samples::open(1) }),
             Record::Watermark(crate::Watermark { learner, position: Version(1) }),
+            noted(Note { id: NoteId::new(uuid), ..samples::note(1, "a note") }),
         ];
         let steps =
             [10, 9, u32::MAX, 0, 1 << 31].map(|index| crate::OpenedStep { episode: id, ..samples::step(1, index) });
         records.extend(steps.map(Record::Step));
         put(store, records).await;
     }
-    let kinds =
-        [(RecordKind::Pattern, 10), (RecordKind::Open, 10), (RecordKind::Watermark, 10), (RecordKind::Step, 50)];
+    let kinds = [
+        (RecordKind::Pattern, 10),
+        (RecordKind::Open, 10),
+        (RecordKind::Watermark, 10),
+        (RecordKind::Note, 10),
+        (RecordKind::Step, 50),
+    ];
     for (kind, count) in kinds {
         for limit in [1, 7, 1_000] {
             let all = scan(store, Scan::new(kind).limit(limit)).await;
@@ -66,8 +72,8 @@ pub async fn scans_other_kinds_in_the_order_of_keys(store: &dyn MemoryStore) {
 
 /// Pages of any length, put together, are the whole; there are none after the end.
 pub async fn scan_pages_are_whole_at_every_limit(store: &dyn MemoryStore) {
-    let kinds = [RecordKind::Episode, RecordKind::Pattern, RecordKind::Open, RecordKind::Step, RecordKind::Watermark];
-    for kind in kinds {
+    let kinds = KINDS.into_iter().filter(|kind| *kind != RecordKind::Space);
+    for kind in kinds.clone() {
         let page = store.scan(&Scan::new(kind)).await.expect("scans");
         assert_eq!((page.records, page.next), (Vec::new(), None), "an empty store");
     }
@@ -174,6 +180,70 @@ pub async fn scan_filters_by_every_field(store: &dyn MemoryStore) {
     }
 }
 
+/// Notes that differ in everything a filter of notes looks at, and the filters with the notes they let through.
+pub(super) fn filtered_notes() -> (Vec<Note>, Vec<(NoteFilter, Vec<u128>)>) {
+    let instant = TimeDelta::nanoseconds(1);
+    let telling = |expiry: Option<DateTime<Utc>>| {
+        let mut note = NewNote::new("note");
+        note.expires_at = expiry;
+        Telling::new(note, time(0))
+    };
+    let here = |expiry| Note::new(Scope::default(), telling(expiry));
+    let in_sessions = |expiry, sessions: &[&str]| {
+        let first = Note::from_session(Scope::default(), sessions[0], telling(expiry));
+        sessions[1..].iter().fold(first, |note, session| note.told_in_session(session, telling(expiry)))
+    };
+    let notes = [
+        here(None),
+        here(Some(time(10))),
+        here(Some(time(10) + instant)),
+        in_sessions(None, &["a"]),
+        in_sessions(Some(time(20)), &["a", "b"]),
+        in_sessions(Some(time(-5)), &["a", "b", "c", "a"]).told(telling(Some(time(-5)))),
+    ];
+    let all = NoteFilter::default;
+    let filters = vec![
+        (all(), vec![1, 2, 3, 4, 5, 6]),
+        (all().alive_at(time(-6)), vec![1, 2, 3, 4, 5, 6]),
+        (all().alive_at(time(10)), vec![1, 3, 4, 5]),
+        (all().alive_at(time(10) - instant), vec![1, 2, 3, 4, 5]),
+        (all().alive_at(time(1_000)), vec![1, 4]),
+        (all().expired_at(time(-6)), vec![]),
+        (all().expired_at(time(10)), vec![2, 6]),
+        (all().expired_at(time(10) - instant), vec![6]),
+        (all().expired_at(time(10) + instant), vec![2, 3, 6]),
+        (all().expired_at(time(1_000)), vec![2, 3, 5, 6]),
+        (all().quorum(1), vec![1, 2, 3, 4, 5, 6]),
+        (all().quorum(2), vec![1, 2, 3, 5, 6]),
+        (all().quorum(3), vec![1, 2, 3, 6]),
+        (all().quorum(u32::MAX), vec![1, 2, 3, 6]),
+        (all().alive_at(time(10)).quorum(2), vec![1, 3, 5]),
+        (all().expired_at(time(1_000)).quorum(3), vec![2, 3, 6]),
+        (all().alive_at(time(0)).expired_at(time(15)), vec![2, 3]),
+    ];
+    (numbered(notes), filters)
+}
+
+/// The notes with the numbers from 1 on.
+fn numbered(notes: impl IntoIterator<Item = Note>) -> Vec<Note> {
+    (1..).zip(notes).map(|(n, note)| Note { id: samples::note_id(n), ..note }).collect()
+}
+
+/// Every part of a filter of notes keeps to its notes, alone and with the others, to the nanosecond, in a scope and in all.
+pub async fn scan_filters_notes_by_expiry_and_evidence(store: &dyn MemoryStore) {
+    let (notes, filters) = filtered_notes();
+    put(store, notes.into_iter().map(noted)).await;
+    for (filter, expected) in filters {
+        for limit in [1, 2, 1_000] {
+            let page = || Scan::new(RecordKind::Note).notes(filter).limit(limit);
+            assert_eq!(numbers(&scan(store, page()).await), expected, "{filter:?}, {limit} a page");
+            let scoped = scan(store, page().scope(Scope::default())).await;
+            assert_eq!(numbers(&scoped), expected, "{filter:?}, {limit} a page, in the scope");
+            assert!(scan(store, page().scope(samples::scope("other"))).await.is_empty(), "{filter:?}");
+        }
+    }
+}
+
 /// Scopes that a careless comparison takes for each other or for their parents.
 pub(super) const SCOPES: [&str; 9] =
     ["acme", "acme/coder", "acme/coder/1", "acme/coder/10", "acme2", "Acme", "ac_e", "ac.e", "default"];
@@ -186,11 +256,12 @@ pub async fn scan_stays_in_its_scope(store: &dyn MemoryStore) {
         let mut episode = episode(n, "a task of one scope");
         let mut pattern = samples::pattern(n);
         (episode.scope, pattern.scope) = (scope.clone(), scope.clone());
+        let note = noted(Note { scope: scope.clone(), ..samples::note(n, "a note of one scope") });
         let open = OpenedEpisode { scope, ..samples::open(n) };
         let step = samples::step(n, 0);
-        put(store, [logged(episode), Record::Pattern(pattern), Record::Open(open), Record::Step(step)]).await;
+        put(store, [logged(episode), Record::Pattern(pattern), Record::Open(open), Record::Step(step), note]).await;
     }
-    for kind in [RecordKind::Episode, RecordKind::Pattern, RecordKind::Open] {
+    for kind in [RecordKind::Episode, RecordKind::Pattern, RecordKind::Open, RecordKind::Note] {
         for (n, scope) in (1..).zip(SCOPES) {
             let own = scan(store, Scan::new(kind).scope(samples::scope(scope)).limit(1)).await;
             assert_eq!(numbers(&own), [n], "{kind:?} of {scope}");
@@ -221,8 +292,10 @@ pub async fn scan_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
         with_cursor(RecordKind::Step, Cursor::Key(Key::Open(id))),
         with_cursor(RecordKind::Watermark, Cursor::Key(Key::Space)),
         with_cursor(RecordKind::Space, Cursor::Version(Version(0))),
+        with_cursor(RecordKind::Note, Cursor::Version(Version(0))),
+        with_cursor(RecordKind::Note, Cursor::Key(Key::Open(id))),
     ];
-    for kind in super::KINDS {
+    for kind in KINDS {
         refused.extend([0, 1_001, usize::MAX].map(|limit| scans(kind).limit(limit)));
         if kind != RecordKind::Episode {
             let filters = [
@@ -235,6 +308,11 @@ pub async fn scan_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
             ];
             refused.extend(filters.map(|filter| scans(kind).filter(filter)));
         }
+        if kind != RecordKind::Note {
+            let any = NoteFilter::default;
+            let filters = [any().alive_at(time(0)), any().expired_at(time(0)), any().quorum(1)];
+            refused.extend(filters.map(|filter| scans(kind).notes(filter)));
+        }
     }
     for round in 0..2 {
         for scan in &refused {
@@ -242,7 +320,7 @@ pub async fn scan_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
             let kind = answer.as_ref().map_err(crate::Error::kind).err();
             assert_eq!(kind, Some(ErrorKind::Invalid), "round {round}: {scan:?} gave {answer:?}");
         }
-        for kind in super::KINDS {
+        for kind in KINDS {
             for limit in [1, 1_000] {
                 store.scan(&scans(kind).limit(limit)).await.expect("a limit in range");
             }
@@ -254,7 +332,7 @@ pub async fn scan_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
 /// Records that are there all the time are read exactly once, also if others come and go between the pages, and the one
 /// at the cursor too.
 pub async fn scan_goes_on_after_changes_between_pages(store: &dyn MemoryStore) {
-    let kinds = [RecordKind::Episode, RecordKind::Pattern, RecordKind::Open, RecordKind::Watermark];
+    let kinds = [RecordKind::Episode, RecordKind::Pattern, RecordKind::Open, RecordKind::Watermark, RecordKind::Note];
     for kind in kinds {
         let record =
             |n: u32| samples::one_of_each(n).into_iter().find(|record| record.key().kind() == kind).expect("one");

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::scans::{SCOPES, filtered};
-use super::{delete, found, get_all, put, scan, search, words};
-use crate::testkit::samples::{self, awkward_texts, episode, episode_id, logged, logged_with, time, vector};
+use super::scans::{SCOPES, filtered, filtered_notes};
+use super::{delete, found, get_all, note_words, number_of, put, scan, search, words};
+use crate::testkit::samples::{
+    self, awkward_texts, episode, episode_id, logged, logged_with, noted, noted_with, time, vector,
+};
 use crate::text::terms;
 use crate::{
-    Episode, ErrorKind, Filter, Hit, Key, LoggedEpisode, MemoryStore, Record, RecordKind, Scan, Scope, Search, Stored,
-    Verdict,
+    Episode, ErrorKind, Filter, Hit, Key, LoggedEpisode, MemoryStore, Note, NoteFilter, Record, RecordKind, Scan,
+    Scope, Search, Searched, Stored, StoredNote, Vector, Verdict,
 };
 
 /// Rounding that adding the same numbers in another order may cause.
@@ -26,20 +28,30 @@ fn assert_hits(hits: &[Hit], expected: &[Hit], why: &str) {
     }
 }
 
-/// What a search must find among the stored episodes, straight from the words of the contract.
-fn expected_hits(log: &[Stored], search: &Search) -> Vec<Hit> {
+/// What a search must find among the stored records, straight from the words of the contract.
+fn expected_hits(stored: &[Stored], search: &Search) -> Vec<Hit> {
     struct Document<'a> {
         stored: &'a Stored,
-        logged: &'a LoggedEpisode,
         terms: Vec<String>,
+        vector: Option<&'a Vector>,
+        at: DateTime<Utc>,
+        accepted: bool,
     }
-    let documents: Vec<Document> = log
+    let documents: Vec<Document> = stored
         .iter()
-        .filter_map(|stored| match &stored.record {
-            Record::Episode(logged) if logged.episode.scope == search.scope => {
-                Some(Document { stored, logged, terms: terms(&logged.episode.task.text) })
-            }
-            _ => None,
+        .filter_map(|stored| {
+            let (scope, text, vector, at, accepted) = match (&stored.record, search.kind) {
+                (Record::Episode(LoggedEpisode { episode, vector }), Searched::Episodes) => {
+                    let accepted = search.filter.matches(episode);
+                    (&episode.scope, &episode.task.text, vector, episode.completed_at, accepted)
+                }
+                (Record::Note(StoredNote { note, vector }), Searched::Notes) => {
+                    (&note.scope, &note.text, vector, note.updated_at, search.notes.matches(note))
+                }
+                _ => return None,
+            };
+            let document = Document { stored, terms: terms(text), vector: vector.as_ref(), at, accepted };
+            (*scope == search.scope).then_some(document)
         })
         .collect();
     let count = documents.len() as f64;
@@ -51,10 +63,7 @@ fn expected_hits(log: &[Stored], search: &Search) -> Vec<Hit> {
     };
     let bound: f64 = query.iter().map(|term| idf(term) * 2.2).sum();
     let mut hits: Vec<(Hit, DateTime<Utc>, bool)> = Vec::new();
-    for Document { stored, logged, terms } in &documents {
-        if !search.filter.matches(&logged.episode) {
-            continue;
-        }
+    for Document { stored, terms, vector, at, .. } in documents.iter().filter(|document| document.accepted) {
         let mut score = 0.0;
         for term in &query {
             let frequency = terms.iter().filter(|one| *one == term).count() as f64;
@@ -64,16 +73,17 @@ fn expected_hits(log: &[Stored], search: &Search) -> Vec<Hit> {
             }
         }
         let words = if score > 0.0 { score / bound } else { 0.0 };
-        let cosine = search.vector.as_ref().zip(logged.vector.as_ref()).map(|(query, own)| query.cosine(own));
-        let hit = Hit { id: logged.episode.id, version: stored.version, words, vector: cosine.unwrap_or(0.0) };
-        hits.push((hit, logged.episode.completed_at, cosine.is_some()));
+        let cosine = search.vector.as_ref().zip(*vector).map(|(query, own)| query.cosine(own));
+        let key = stored.record.key();
+        let hit = Hit { key, version: stored.version, words, vector: cosine.unwrap_or(0.0) };
+        hits.push((hit, *at, cosine.is_some()));
     }
     type Found = (Hit, DateTime<Utc>, bool);
-    let tie = |a: &Found, b: &Found| b.1.cmp(&a.1).then(a.0.id.cmp(&b.0.id));
+    let tie = |a: &Found, b: &Found| b.1.cmp(&a.1).then(a.0.key.cmp(&b.0.key));
     let by_words = |a: &Found, b: &Found| b.0.words.total_cmp(&a.0.words).then(tie(a, b));
     let by_vector = |a: &Found, b: &Found| b.0.vector.total_cmp(&a.0.vector).then(tie(a, b));
     let best = |order: &dyn Fn(&Found, &Found) -> Ordering, may: &dyn Fn(&Found) -> bool| -> Vec<Found> {
-        let mut all: Vec<Found> = hits.iter().filter(|one| may(one)).copied().collect();
+        let mut all: Vec<Found> = hits.iter().filter(|one| may(one)).cloned().collect();
         all.sort_by(order);
         all.truncate(search.k);
         all
@@ -89,10 +99,11 @@ fn expected_hits(log: &[Stored], search: &Search) -> Vec<Hit> {
 }
 
 async fn check_against_model(store: &dyn MemoryStore, searches: &[Search], why: &str) {
-    let log = scan(store, Scan::new(RecordKind::Episode)).await;
+    let mut stored = scan(store, Scan::new(RecordKind::Episode)).await;
+    stored.extend(scan(store, Scan::new(RecordKind::Note)).await);
     for one in searches {
         let why = format!("{why}: {one:?}");
-        assert_hits(&search(store, one).await, &expected_hits(&log, one), &why);
+        assert_hits(&search(store, one).await, &expected_hits(&stored, one), &why);
     }
 }
 
@@ -122,7 +133,7 @@ pub async fn search_scores_are_those_of_a_hand_computed_corpus(store: &dyn Memor
             .iter()
             .map(|(n, words)| {
                 let place = records.iter().position(|record| record.key() == Key::Episode(id(*n))).expect("a record");
-                Hit { id: id(*n), version: versions[place], words: *words, vector: 0.0 }
+                Hit { key: Key::Episode(id(*n)), version: versions[place], words: *words, vector: 0.0 }
             })
             .collect();
         assert_hits(&search(store, &words(text)).await, &expected, text);
@@ -157,13 +168,34 @@ fn random_episode(n: u32) -> Record {
     if next(3) == 0 { logged(episode) } else { logged_with(episode, vector(&components)) }
 }
 
+/// A note like the episode of this number: the same text, scope, moment and vector. Those of successes in the domain `web`
+/// expire never, the others long ago.
+fn random_note(n: u32) -> Record {
+    let Record::Episode(LoggedEpisode { episode, vector }) = random_episode(n) else { unreachable!("an episode") };
+    let mut note = samples::note(n, &episode.task.text);
+    (note.scope, note.updated_at) = (episode.scope.clone(), episode.completed_at);
+    let lives = episode.task.domain.as_deref() == Some("web") && episode.succeeded();
+    note.expires_at = (!lives).then(|| time(-1_000));
+    Record::Note(StoredNote { note: note.into(), vector })
+}
+
+fn random_records(numbers: impl Iterator<Item = u32>) -> Vec<Record> {
+    numbers.flat_map(|n| [random_episode(n), random_note(n)]).collect()
+}
+
 /// Searches by words, by vector and by both, for all and for few, filtered and not.
 fn searches() -> Vec<Search> {
     let mut searches = Vec::new();
     for scope in [Scope::default(), samples::scope("default/other")] {
         for k in [1, 3, 10, 100] {
-            for filter in [Filter::default(), Filter::default().domain("web").verdict(Verdict::Success)] {
-                let search = || Search::new(scope.clone()).k(k).filter(filter.clone());
+            let any = || Search::new(scope.clone()).k(k);
+            for search in [
+                any(),
+                any().filter(Filter::default().domain("web").verdict(Verdict::Success)),
+                any().for_notes(NoteFilter::default()),
+                any().for_notes(NoteFilter::default().alive_at(time(0)).quorum(1)),
+            ] {
+                let search = || search.clone();
                 let near = Some(vector(&[1.0, 0.5, -1.0]));
                 searches.push(search().text("fix the login test"));
                 searches.push(search().text("users report naïve unknownword alone7"));
@@ -182,30 +214,41 @@ pub async fn search_agrees_with_a_plain_model(store: &dyn MemoryStore) {
     put(store, [Record::Space(samples::space(3))]).await;
     check_against_model(store, &searches(), "empty").await;
     for part in 0..4 {
-        put(store, (part * 30..part * 30 + 30).map(random_episode)).await;
+        put(store, random_records(part * 30..part * 30 + 30)).await;
         check_against_model(store, &searches(), "growing").await;
     }
+}
+
+/// The keys of the episode and of the note of this number.
+fn keys(n: u32) -> [Key; 2] {
+    [Key::Episode(episode_id(n)), Key::Note(samples::note_id(n))]
 }
 
 /// What was deleted or replaced neither is found nor counts: the answers are those of a store that never saw it.
 pub async fn search_finds_the_same_after_deletes_and_replacements(store: &dyn MemoryStore) {
     put(store, [Record::Space(samples::space(3))]).await;
-    put(store, (0..100).map(random_episode)).await;
-    delete(store, (0..100).step_by(3).map(|n| Key::Episode(episode_id(n)))).await;
+    put(store, random_records(0..100)).await;
+    let gone = (0..100).step_by(3).flat_map(keys);
+    delete(store, gone).await;
     check_against_model(store, &searches(), "after deletes").await;
     // The numbers of half of the rest, with the content of others.
-    let moved = (1..100).step_by(6).filter_map(|n| match random_episode(n + 1_000) {
+    let moved = (1..100).step_by(6).flat_map(|n| random_records(n + 1_000..n + 1_001)).map(|record| match record {
         Record::Episode(LoggedEpisode { episode, vector }) => {
-            let episode = Episode { id: episode_id(n), ..Episode::clone(&episode) };
-            Some(Record::Episode(LoggedEpisode { episode: episode.into(), vector }))
+            let id = episode_id(u32::try_from(episode.id.as_uuid().as_u128()).expect("small") - 1_000);
+            let episode = Episode { id, ..Episode::clone(&episode) };
+            Record::Episode(LoggedEpisode { episode: episode.into(), vector })
         }
-        _ => None,
+        Record::Note(StoredNote { note, vector }) => {
+            let id = samples::note_id(u32::try_from(note.id.as_uuid().as_u128()).expect("small") - 1_000);
+            Record::Note(StoredNote { note: Note { id, ..Note::clone(&note) }.into(), vector })
+        }
+        other => other,
     });
     put(store, moved).await;
     check_against_model(store, &searches(), "after replacements").await;
-    put(store, (0..100).step_by(9).map(random_episode)).await;
+    put(store, random_records((0..100).step_by(9))).await;
     check_against_model(store, &searches(), "put again").await;
-    delete(store, (0..100).map(|n| Key::Episode(episode_id(n)))).await;
+    delete(store, (0..100).flat_map(keys)).await;
     check_against_model(store, &searches(), "after deleting all").await;
     put(store, [logged(episode(1, "alpha beta")), logged(episode(2, "gamma alpha alpha alpha"))]).await;
     // As in a store of these two: the mean is 3, the norms 0.9 and 1.5.
@@ -287,6 +330,59 @@ pub async fn search_filters_by_every_field(store: &dyn MemoryStore) {
     }
 }
 
+/// A search finds only the notes that its filter lets through, with words, with a vector, with both, and for the smallest k;
+/// the filter does not change the scores.
+pub async fn search_filters_notes_by_expiry_and_evidence(store: &dyn MemoryStore) {
+    let (notes, filters) = filtered_notes();
+    let records = notes.into_iter().map(|note| noted_with(note, vector(&[1.0])));
+    put(store, [Record::Space(samples::space(1))].into_iter().chain(records)).await;
+    let all = search(store, &note_words("note")).await;
+    for (filter, expected) in filters {
+        let text = note_words("note").for_notes(filter);
+        let near = Search::new(Scope::default()).vector(Some(vector(&[1.0]))).k(Search::MAX_K).for_notes(filter);
+        let hits = search(store, &text).await;
+        assert_eq!(found(&hits), expected, "by words, {filter:?}");
+        assert!(hits.iter().all(|hit| hit.words == all[0].words), "{filter:?}: {hits:?}, not {all:?}");
+        assert_eq!(found(&search(store, &near).await), expected, "by vector, {filter:?}");
+        let first = &expected[..expected.len().min(1)];
+        assert_eq!(found(&search(store, &near.text("note").k(1)).await), first, "{filter:?}");
+    }
+}
+
+/// A search for episodes finds no notes, nor do they count in its statistics, and the other way.
+pub async fn search_keeps_episodes_and_notes_apart(store: &dyn MemoryStore) {
+    let near = || Search::new(Scope::default()).text("walrus seal").vector(Some(vector(&[1.0])));
+    put(store, [Record::Space(samples::space(1))]).await;
+    put(store, [logged_with(episode(1, "walrus and seal"), vector(&[1.0]))]).await;
+    let alone = search(store, &near()).await[0].words;
+    assert!(search(store, &near().for_notes(NoteFilter::default())).await.is_empty(), "no episode is a note");
+    put(store, (2..5).map(|n| noted_with(samples::note(n, "a walrus"), vector(&[1.0])))).await;
+    let hits = search(store, &near()).await;
+    assert_eq!((found(&hits), hits[0].words), (vec![1], alone), "no note is an episode");
+    let hits = search(store, &near().for_notes(NoteFilter::default())).await;
+    assert_eq!(found(&hits), [4, 3, 2], "the last told first");
+    assert!(hits.iter().all(|hit| matches!(hit.key, Key::Note(_)) && hit.vector == 1.0), "{hits:?}");
+}
+
+/// Text that the memory supplied and marked has no words, in a record as in a query.
+pub async fn search_passes_over_recalled_text(store: &dyn MemoryStore) {
+    let marked = crate::text::mark_recalled("walrus");
+    let told = format!("seal {marked}");
+    put(store, [logged(episode(1, &told)), noted(samples::note(1, &told))]).await;
+    for text in ["walrus", &marked] {
+        assert!(search(store, &words(text)).await.is_empty(), "{text}");
+        assert!(search(store, &note_words(text)).await.is_empty(), "{text}");
+    }
+    let plain = search(store, &words("seal")).await;
+    assert_eq!(search(store, &words(&told)).await, plain);
+    assert_eq!((found(&plain), found(&search(store, &note_words(&told)).await)), (vec![1], vec![1]));
+    check_against_model(store, &[words("seal"), note_words("seal")], "recalled text").await;
+    // What is deleted is counted as it was when it came.
+    delete(store, keys(1)).await;
+    put(store, [logged(episode(2, "seal")), noted(samples::note(2, "seal"))]).await;
+    check_against_model(store, &[words("seal"), note_words("seal")], "after deleting").await;
+}
+
 /// A filter changes who is found, and not the score.
 pub async fn search_statistics_do_not_depend_on_the_filter(store: &dyn MemoryStore) {
     let (episodes, filters) = filtered();
@@ -299,7 +395,7 @@ pub async fn search_statistics_do_not_depend_on_the_filter(store: &dyn MemorySto
     let all = search(store, &words("alpha gamma")).await;
     assert_eq!(all.len(), 5);
     for (filter, expected) in filters {
-        let kept: Vec<Hit> = all.iter().filter(|hit| expected.contains(&hit.id.as_uuid().as_u128())).copied().collect();
+        let kept: Vec<Hit> = all.iter().filter(|hit| expected.contains(&number_of(&hit.key))).cloned().collect();
         let hits = search(store, &words("alpha gamma").filter(filter.clone())).await;
         assert_hits(&hits, &kept, &format!("{filter:?}"));
     }
@@ -318,12 +414,21 @@ pub async fn search_stays_in_its_scope(store: &dyn MemoryStore) {
     for (n, scope) in (1..).zip(SCOPES) {
         put(store, [own(n, scope)]).await;
     }
-    for (n, scope) in (1..).zip(SCOPES) {
+    for ((n, number), scope) in (1..).zip(1..).zip(SCOPES) {
         let scoped = || Search::new(samples::scope(scope)).k(Search::MAX_K);
         let hits = search(store, &scoped().text("walrus whale")).await;
         assert_eq!(found(&hits), [n], "by words in {scope}");
         assert!((hits[0].words - alone).abs() <= ROUNDING, "{scope} scores as if it were alone: {hits:?}, not {alone}");
         assert_eq!(found(&search(store, &scoped().vector(Some(vector(&[1.0])))).await), [n], "by vector in {scope}");
+        let note = Note { scope: samples::scope(scope), ..samples::note(number, "walrus and seal") };
+        put(store, [noted_with(note, vector(&[1.0]))]).await;
+    }
+    for (n, scope) in (1..).zip(SCOPES) {
+        let scoped = || Search::new(samples::scope(scope)).k(Search::MAX_K).for_notes(NoteFilter::default());
+        let hits = search(store, &scoped().text("walrus whale")).await;
+        assert_eq!(found(&hits), [n], "notes by words in {scope}");
+        assert!((hits[0].words - alone).abs() <= ROUNDING, "{scope} scores as if it were alone: {hits:?}, not {alone}");
+        assert_eq!(found(&search(store, &scoped().vector(Some(vector(&[1.0])))).await), [n], "notes by vector");
     }
     let nobody = Search::new(samples::scope("acme/coder/2")).text("walrus").vector(Some(vector(&[1.0])));
     assert!(search(store, &nobody).await.is_empty(), "a scope without episodes");
@@ -373,6 +478,11 @@ pub async fn search_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
         }
         refuse(any()).await;
         refuse(any().filter(Filter::default().domain("web"))).await;
+        refuse(any().for_notes(NoteFilter::default())).await;
+        refuse(any().text("task").filter(Filter::default().domain("web")).for_notes(NoteFilter::default())).await;
+        let mut episodes = any().text("task");
+        episodes.notes = NoteFilter::default().quorum(1);
+        refuse(episodes).await;
         for k in [1, 100] {
             search(store, &any().text("task").k(k)).await;
         }
@@ -382,6 +492,7 @@ pub async fn search_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
         for components in [&[1.0][..], &[1.0, 2.0, 3.0]] {
             refuse(any().vector(Some(vector(components)))).await;
             refuse(any().text("task").vector(Some(vector(components)))).await;
+            refuse(any().vector(Some(vector(components))).for_notes(NoteFilter::default())).await;
         }
     }
 }

@@ -1,0 +1,345 @@
+//! Notes: what an agent is told to keep in mind, across its sessions.
+//!
+//! A note of a session is evidence for a note of the agent: each telling in a session also goes, in the same batch, into
+//! the agent's note of the same text, which keeps what each session told. Whether that is a candidate or a note to recall
+//! follows from the evidence alone; see [`Note::status`].
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::projection::retry;
+use super::{Inner, Memory};
+use crate::text::strip_recalled;
+use crate::{
+    Batch, Cursor, Durability, Error, ErrorKind, Hit, Key, MemoryStore as _, MemoryStoreExt as _, NewNote, Note,
+    NoteFilter, NoteId, Record, RecordKind, Result, Role, Scan, Scope, Search, Stored, StoredNote, Telling, Vector,
+    Version, limits,
+};
+
+/// How often expired notes are deleted beside the callers.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(600);
+/// Notes that one batch deletes at most.
+const EXPIRY_STEP: usize = 256;
+/// The shares of a note's score that salience and recency decide; the rest is relevance alone.
+const SALIENCE: f64 = 0.2;
+const RECENCY: f64 = 0.2;
+
+/// The answer to telling a note.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteAck {
+    /// The note.
+    pub id: NoteId,
+    /// How safe it is now.
+    pub durability: Durability,
+    /// Why the note was kept without its vector, if it was: it is found by words only.
+    pub degraded: Option<String>,
+    /// Whether it had been told before in this scope, and became one with that.
+    pub merged: bool,
+}
+
+/// Notes that have to do with a query.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecalledNotes {
+    /// The notes, best first.
+    pub notes: Vec<RecalledNote>,
+    /// Why they were found by words only, if they were.
+    pub degraded: Option<String>,
+}
+
+/// A note that has to do with a query.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecalledNote {
+    /// The note.
+    pub note: Arc<Note>,
+    /// How good it is, in [0, 1]: its relevance, 0.6 words + 0.4 vector, times 0.6 + 0.2 salience + 0.2 recency.
+    pub score: f64,
+    /// The part by words, in [0, 1]; see [`Hit::words`].
+    pub words: f64,
+    /// The part by vector: the cosine, with negative ones counted as 0.
+    pub vector: f64,
+    /// How much it matters, in [0, 1].
+    pub salience: f64,
+    /// How recently it was told, in [0, 1]: 1 is now, and one half is the learner's
+    /// [half-life](crate::Learner::half_life) ago.
+    pub recency: f64,
+}
+
+impl Memory {
+    /// Keeps a note of this scope, without what the memory itself [supplied](crate::text::mark_recalled) of its text.
+    ///
+    /// What was told before, apart from case, white space and punctuation, becomes one with it; see [`Telling::merge`]. A
+    /// note that has expired is as good as deleted: it is told anew.
+    ///
+    /// What is told in a session counts for the agent too. Told in as many distinct sessions as the learner's
+    /// [quorum](crate::Learner::quorum), or in the agent's own scope, it is a note of the agent; before, it is a candidate,
+    /// which is not recalled. What a session told counts as long as the agent's note has not expired as a whole.
+    ///
+    /// The agent's note keeps what each session told, for forgetting: a note that tens of thousands of sessions tell outgrows
+    /// what a store takes for a record.
+    ///
+    /// Telling the same again after a failure whose outcome is unknown is safe for everything but [`Note::seen`], which may
+    /// then count that telling twice.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) beyond the [`Limits`](crate::Limits), for a salience outside [0, 1], an expiry that has
+    /// passed, or a text that is nothing but what the memory supplied; the store's errors.
+    pub async fn remember(&self, note: NewNote) -> Result<NoteAck> {
+        self.tell(note).await.map_err(|error| error.in_operation("remember"))
+    }
+
+    async fn tell(&self, mut note: NewNote) -> Result<NoteAck> {
+        let now = self.inner.clock.now();
+        let own = strip_recalled(&note.text).trim().to_owned();
+        self.inner.limits.note(&note, &own, now)?;
+        note.text = own;
+        let (vector, degraded) = self.vector_of(Role::Document, &note.text).await;
+        let told = &StoredTelling { telling: Telling::new(note.clone(), now), text: note.text, vector };
+        let (id, durability, merged) = retry(|| self.put_telling(told)).await?;
+        Ok(NoteAck { id, durability, degraded, merged })
+    }
+
+    /// Adds a telling to the note of this scope, and of a session also to that of the agent.
+    async fn put_telling(&self, told: &StoredTelling) -> Result<(NoteId, Durability, bool)> {
+        let agent = self.scope.as_session();
+        let mut places = vec![(self.scope.clone(), None)];
+        places.extend(agent.map(|(agent, session)| (agent, Some(session))));
+        let ids: Vec<NoteId> = places.iter().map(|(scope, _)| NoteId::of(scope, &told.text)).collect();
+        let before = self.stored_notes(&ids).await?;
+        let merged = before[0].as_ref().is_some_and(|(_, before)| told.follows(before));
+        let mut batch = Batch::new();
+        for (((scope, session), id), before) in places.into_iter().zip(&ids).zip(before) {
+            let (version, before) = before.unzip();
+            let stored = told.added_to(before.filter(|before| told.follows(before)), scope, session);
+            if let Some(own) = stored.note.here() {
+                self.inner.limits.tags("note.tags, of all times it was told,", &own.tags)?;
+            }
+            batch = batch.require_unchanged(Key::Note(*id), version).put(Record::Note(stored));
+        }
+        let commit = self.inner.store.commit(&batch).await?;
+        Ok((ids[0], commit.durability, merged))
+    }
+
+    async fn stored_notes(&self, ids: &[NoteId]) -> Result<Vec<Option<(Version, StoredNote)>>> {
+        let keys: Vec<Key> = ids.iter().map(|id| Key::Note(*id)).collect();
+        Ok(self.inner.store.get(&keys).await?.into_iter().map(|stored| stored.and_then(noted)).collect())
+    }
+
+    /// Reads a note of this scope that has not expired; a candidate too.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is none; the store's errors.
+    pub async fn note(&self, id: NoteId) -> Result<Arc<Note>> {
+        let now = self.inner.clock.now();
+        match self.inner.store.get_one(Key::Note(id)).await?.and_then(noted) {
+            Some((_, StoredNote { note, .. })) if note.scope == self.scope && note.lives_at(now) => Ok(note),
+            _ => Err(no_note(id)),
+        }
+    }
+
+    /// All notes of this scope that are neither expired nor candidates: by falling salience, then the last told first, then
+    /// by rising id.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn notes(&self) -> Result<Vec<Arc<Note>>> {
+        let scan = Scan::new(RecordKind::Note).scope(self.scope.clone()).notes(self.recallable());
+        let stored = self.inner.store.scan_all(scan).await?;
+        let mut notes: Vec<Arc<Note>> = stored.into_iter().filter_map(noted).map(|(_, stored)| stored.note).collect();
+        notes.sort_by(|a, b| b.salience.total_cmp(&a.salience).then(b.updated_at.cmp(&a.updated_at)));
+        Ok(notes)
+    }
+
+    /// The notes that may be recalled now.
+    fn recallable(&self) -> NoteFilter {
+        NoteFilter::default().alive_at(self.inner.clock.now()).quorum(self.learner().quorum)
+    }
+
+    /// Deletes a note of this scope. A session's note takes with it what it told the agent's note; an agent's note, or a
+    /// candidate for one, takes what all sessions told of it, whose own notes stay.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such note in this scope, or it has expired; the store's errors.
+    pub async fn forget(&self, id: NoteId) -> Result<()> {
+        retry(|| self.delete_note(id)).await.map_err(|error| error.in_operation("forget"))
+    }
+
+    async fn delete_note(&self, id: NoteId) -> Result<()> {
+        let now = self.inner.clock.now();
+        let found = self.stored_notes(&[id]).await?.pop().flatten();
+        let of_scope =
+            |(_, stored): &(Version, StoredNote)| stored.note.scope == self.scope && stored.note.lives_at(now);
+        let (version, stored) = found.filter(of_scope).ok_or_else(|| no_note(id))?;
+        let mut batch = Batch::new().require_unchanged(Key::Note(id), Some(version)).delete(Key::Note(id));
+        if let Some((agent, session)) = self.scope.as_session() {
+            let above = NoteId::of(&agent, &stored.note.text);
+            batch = self.without_evidence(batch, above, session).await?;
+        }
+        self.inner.store.commit(&batch).await.map(|_| ())
+    }
+
+    /// Adds to a batch what takes away what a session told of an agent's note.
+    async fn without_evidence(&self, batch: Batch, id: NoteId, session: &str) -> Result<Batch> {
+        let (version, before) = self.stored_notes(&[id]).await?.pop().flatten().unzip();
+        let batch = batch.require_unchanged(Key::Note(id), version);
+        let Some(StoredNote { note, vector }) = before else { return Ok(batch) };
+        let Some(left) = Note::clone(&note).without_session(session) else {
+            return Ok(batch.delete(Key::Note(id)));
+        };
+        let vector = if left.text == note.text { vector } else { self.vector_of(Role::Document, &left.text).await.0 };
+        Ok(batch.put(Record::Note(StoredNote { note: left.into(), vector })))
+    }
+
+    /// Up to `k` notes that have to do with a query, of this scope and of those above it: what a session is told, its agent
+    /// knows and its tenant knows. A note that several of them have comes once.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for `k` outside 1..=100 or a query above the limit; the store's errors. An embedder that
+    /// fails is told in the answer.
+    pub async fn recall_notes(&self, query: &str, k: usize) -> Result<RecalledNotes> {
+        limits::k("k", k)?;
+        self.inner.limits.query(query)?;
+        let (vector, degraded) = self.vector_of(Role::Query, query).await;
+        let notes = self.nearest_notes(query, vector.as_ref(), k).await;
+        Ok(RecalledNotes { notes: notes.map_err(|error| error.in_operation("recall_notes"))?, degraded })
+    }
+
+    /// The `k` notes that have most to do with a query, best first.
+    pub(super) async fn nearest_notes(
+        &self,
+        query: &str,
+        vector: Option<&Vector>,
+        k: usize,
+    ) -> Result<Vec<RecalledNote>> {
+        let filter = self.recallable();
+        let (mut hits, mut scopes) = (Vec::new(), 0);
+        for scope in std::iter::successors(Some(self.scope.clone()), Scope::parent) {
+            let search = Search::new(scope).for_notes(filter).text(query).vector(vector.cloned()).k(Search::MAX_K);
+            hits.extend(self.inner.store.search(&search).await?);
+            scopes += 1;
+        }
+        hits.retain(|hit| hit.relevance() > 0.0);
+        hits.sort_by(|a, b| b.relevance().total_cmp(&a.relevance()));
+        // A text comes up to once a scope, and salience and recency decide no more than their shares: what is less relevant
+        // than this cannot be among the best.
+        let least = hits.get((scopes * k).min(hits.len()).saturating_sub(1)).map_or(0.0, Hit::relevance);
+        hits.retain(|hit| hit.relevance() >= least * (1.0 - SALIENCE - RECENCY));
+        let keys: Vec<Key> = hits.iter().map(|hit| hit.key.clone()).collect();
+        let stored = self.inner.store.get(&keys).await?;
+        // What is missing was deleted since the search.
+        let found = hits.iter().zip(stored).filter_map(|(hit, stored)| Some((hit, noted(stored?)?.1.note)));
+        let mut recalled: Vec<RecalledNote> = found.map(|(hit, note)| self.recalled_note(hit, note)).collect();
+        recalled.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let mut told = BTreeSet::new();
+        recalled.retain(|recalled| told.insert(NoteId::of(&self.scope, &recalled.note.text)));
+        recalled.truncate(k);
+        Ok(recalled)
+    }
+
+    fn recalled_note(&self, hit: &Hit, note: Arc<Note>) -> RecalledNote {
+        let age = (self.inner.clock.now() - note.updated_at).num_milliseconds().max(0) as f64;
+        let recency = (-age / self.learner().half_life.num_milliseconds() as f64).exp2();
+        let salience = note.salience;
+        let weight = 1.0 - SALIENCE - RECENCY + SALIENCE * salience + RECENCY * recency;
+        let score = hit.relevance() * weight;
+        RecalledNote { note, score, words: hit.words, vector: hit.vector.max(0.0), salience, recency }
+    }
+
+    /// Deletes the expired notes of all scopes; returns how many there were.
+    ///
+    /// It happens by itself every ten minutes beside the callers. No answer depends on when.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn expire_notes(&self) -> Result<u64> {
+        expire(&self.inner).await.map_err(|error| error.in_operation("expire_notes"))
+    }
+}
+
+/// What is told, ready to be added to notes.
+struct StoredTelling {
+    telling: Telling,
+    text: String,
+    vector: Option<Vector>,
+}
+
+impl StoredTelling {
+    /// Whether it is told of a note that has not expired.
+    fn follows(&self, before: &StoredNote) -> bool {
+        before.note.lives_at(self.telling.updated_at)
+    }
+
+    /// The note of this scope with the telling, which was in this session of it or in the scope itself.
+    fn added_to(&self, before: Option<StoredNote>, scope: Scope, session: Option<&str>) -> StoredNote {
+        let (before, known) = before.map(|before| (Note::clone(&before.note), before.vector)).unzip();
+        let known = before.as_ref().map(|before: &Note| before.text.clone()).zip(known.flatten());
+        let telling = self.telling.clone();
+        let note = match (before, session) {
+            (Some(before), None) => before.told(telling),
+            (Some(before), Some(session)) => before.told_in_session(session, telling),
+            (None, None) => Note::new(scope, telling),
+            (None, Some(session)) => Note::from_session(scope, session, telling),
+        };
+        // The text is that of the note before, or else the one that was told.
+        let vector = match known {
+            Some((text, vector)) if text == note.text => Some(vector),
+            _ => self.vector.clone().filter(|_| note.text == self.text),
+        };
+        StoredNote { note: note.into(), vector }
+    }
+}
+
+/// Starts the task that deletes expired notes. It ends with the engine.
+pub(super) fn spawn_expiry(inner: &Arc<Inner>) {
+    let engine = Arc::downgrade(inner);
+    let mut alive = inner.alive.subscribe();
+    tokio::spawn(async move {
+        while tokio::time::timeout(EXPIRY_PERIOD, alive.changed()).await.is_err() {
+            let Some(inner) = Weak::upgrade(&engine) else { return };
+            if let Err(error) = expire(&inner).await {
+                tracing::warn!(%error, "expired notes were not deleted; it is tried again later");
+            }
+        }
+    });
+}
+
+async fn expire(inner: &Inner) -> Result<u64> {
+    let filter = NoteFilter::default().expired_at(inner.clock.now());
+    let (mut deleted, mut after) = (0, None);
+    loop {
+        let scan = &Scan::new(RecordKind::Note).notes(filter).limit(EXPIRY_STEP).after(after);
+        let (count, next) = retry(|| expire_page(inner, scan)).await?;
+        deleted += count;
+        match next {
+            Some(next) => after = Some(next),
+            None => return Ok(deleted),
+        }
+    }
+}
+
+/// Deletes one page of expired notes, if none of them was told again meanwhile.
+async fn expire_page(inner: &Inner, scan: &Scan) -> Result<(u64, Option<Cursor>)> {
+    let page = inner.store.scan(scan).await?;
+    let batch = page.records.iter().fold(Batch::new(), |batch, stored| {
+        let key = stored.record.key();
+        batch.require_unchanged(key.clone(), Some(stored.version)).delete(key)
+    });
+    if !page.records.is_empty() {
+        inner.store.commit(&batch).await?;
+    }
+    Ok((page.records.len() as u64, page.next))
+}
+
+fn noted(stored: Stored) -> Option<(Version, StoredNote)> {
+    match stored.record {
+        Record::Note(note) => Some((stored.version, note)),
+        _ => None,
+    }
+}
+
+fn no_note(id: NoteId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("no note {id} in this scope"))
+}
