@@ -5,12 +5,10 @@ use std::sync::{Arc, Mutex};
 use chrono::TimeDelta;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::sync::watch;
 
 use super::heuristics::{Derived, HoldOut};
 use super::jobs::{self, Jobs};
 use super::live::LiveEpisodes;
-use super::notes::spawn_expiry;
 use super::projection::Projection;
 use super::{Inner, Memory, StepDurability};
 use crate::clock::RisingClock;
@@ -165,12 +163,10 @@ impl MemoryBuilder {
             random: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             step_durability: self.step_durability,
             derived: Derived::default(),
-            alive: watch::channel(()).0,
             hold_out: HoldOut { probability: self.hold_out, seed: self.seed.unwrap_or_default() },
         });
         Projection::spawn(&inner);
         jobs::spawn(&inner);
-        spawn_expiry(&inner);
         Ok(Memory { inner, scope: self.scope, source: Source::default() })
     }
 }

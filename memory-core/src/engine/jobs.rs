@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::notes::{EXPIRY_PERIOD, expire};
 use super::{Inner, Memory};
 use crate::{Result, Scope, Source};
 
@@ -21,7 +22,7 @@ const SOONER: u32 = 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobHealth {
     /// `projection` folds episodes into patterns, `leases` renews the leases of open episodes, `sweep` closes those whose
-    /// lease has run out, `steps` writes buffered steps, `consolidation` derives heuristics.
+    /// lease has run out, `steps` writes buffered steps, `consolidation` derives heuristics, `expiry` deletes expired notes.
     pub name: &'static str,
     /// When it last ran, well or not; `None` before the first time.
     pub last_beat: Option<DateTime<Utc>>,
@@ -29,7 +30,7 @@ pub struct JobHealth {
     pub last_error: Option<String>,
     /// What waits for it. `projection`: episodes that are not folded yet; `leases`: handles of open episodes; `sweep`: open
     /// episodes, of all scopes, whose lease has run out; `steps`: steps that are not written yet; `consolidation`: scopes
-    /// whose heuristics are being derived beside the callers.
+    /// whose heuristics are being derived beside the callers; `expiry`: expired notes of all scopes.
     pub queue: u64,
 }
 
@@ -74,6 +75,7 @@ pub(super) struct Jobs {
     pub(super) sweep: Job,
     pub(super) steps: Job,
     pub(super) consolidation: Job,
+    pub(super) expiry: Job,
     /// Told when an episode has a first buffered step.
     buffered: watch::Sender<()>,
     /// Gone with the engine.
@@ -88,6 +90,7 @@ impl Jobs {
             sweep: Job::new("sweep"),
             steps: Job::new("steps"),
             consolidation: Job::new("consolidation"),
+            expiry: Job::new("expiry"),
             buffered: watch::channel(()).0,
             alive: watch::channel(()).0,
         }
@@ -108,6 +111,7 @@ pub(super) fn spawn(inner: &Arc<Inner>) {
         Memory { inner, scope: Scope::default(), source: Source::default() }.close_orphans().await.map(|_| ())
     };
     every(inner, span(lease), |jobs| &jobs.sweep, sweep);
+    every(inner, EXPIRY_PERIOD, |jobs| &jobs.expiry, async |inner| expire(&inner).await.map(|_| ()));
     spawn_steps(inner);
 }
 

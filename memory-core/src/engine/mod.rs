@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tokio::sync::watch;
 
 pub use builder::MemoryBuilder;
 pub use explain::{Belief, Explanation};
@@ -84,8 +83,6 @@ pub(crate) struct Inner {
     hold_out: heuristics::HoldOut,
     live: Arc<LiveEpisodes>,
     jobs: Jobs,
-    /// Closed when the engine goes; nothing is ever sent.
-    alive: watch::Sender<()>,
 }
 
 impl Inner {
@@ -462,6 +459,7 @@ impl Memory {
             jobs.sweep.health(self.orphans().await?.len() as u64),
             jobs.steps.health(self.inner.live.buffered()),
             jobs.consolidation.health(self.inner.derived.renewing()),
+            jobs.expiry.health(notes::count_expired(&self.inner).await?),
         ];
         Ok(Health { store, episodes_behind, embedder_error, jobs })
     }

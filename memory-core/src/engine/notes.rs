@@ -5,7 +5,7 @@
 //! follows from the evidence alone; see [`Note::status`].
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::projection::retry;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How often expired notes are deleted beside the callers.
-const EXPIRY_PERIOD: Duration = Duration::from_secs(600);
+pub(super) const EXPIRY_PERIOD: Duration = Duration::from_secs(600);
 /// Notes that one batch deletes at most.
 const EXPIRY_STEP: usize = 256;
 /// The shares of a note's score that salience and recency decide; the rest is relevance alone.
@@ -255,7 +255,9 @@ impl Memory {
     /// # Errors
     /// The store's errors.
     pub async fn expire_notes(&self) -> Result<u64> {
-        expire(&self.inner).await.map_err(|error| error.in_operation("expire_notes"))
+        let result = expire(&self.inner).await.map_err(|error| error.in_operation("expire_notes"));
+        self.inner.jobs.expiry.ran(self.inner.clock.read(), &result);
+        result
     }
 }
 
@@ -292,22 +294,8 @@ impl StoredTelling {
     }
 }
 
-/// Starts the task that deletes expired notes. It ends with the engine.
-pub(super) fn spawn_expiry(inner: &Arc<Inner>) {
-    let engine = Arc::downgrade(inner);
-    let mut alive = inner.alive.subscribe();
-    tokio::spawn(async move {
-        while tokio::time::timeout(EXPIRY_PERIOD, alive.changed()).await.is_err() {
-            let Some(inner) = Weak::upgrade(&engine) else { return };
-            if let Err(error) = expire(&inner).await {
-                tracing::warn!(%error, "expired notes were not deleted; it is tried again later");
-            }
-        }
-    });
-}
-
-async fn expire(inner: &Inner) -> Result<u64> {
-    let filter = NoteFilter::default().expired_at(inner.clock.now());
+pub(super) async fn expire(inner: &Inner) -> Result<u64> {
+    let filter = expired(inner);
     let (mut deleted, mut after) = (0, None);
     loop {
         let scan = &Scan::new(RecordKind::Note).notes(filter).limit(EXPIRY_STEP).after(after);
@@ -318,6 +306,16 @@ async fn expire(inner: &Inner) -> Result<u64> {
             None => return Ok(deleted),
         }
     }
+}
+
+fn expired(inner: &Inner) -> NoteFilter {
+    NoteFilter::default().expired_at(inner.clock.read())
+}
+
+/// How many expired notes there are, of all scopes.
+pub(super) async fn count_expired(inner: &Inner) -> Result<u64> {
+    let scan = Scan::new(RecordKind::Note).notes(expired(inner));
+    Ok(inner.store.scan_all(scan).await?.len() as u64)
 }
 
 /// Deletes one page of expired notes, if none of them was told again meanwhile.
