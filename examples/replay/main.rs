@@ -211,7 +211,7 @@ async fn ask_frozen(report: &mut Report, episode: &mut OpenEpisode, run: &Trajec
         episode.step(one.step()).await?;
     }
     if !ends_when_right {
-        let chance = episode.predict().await?.probability;
+        let chance = episode.predict_finished().await?.probability;
         report.t3.entry("all").or_default().of(&run.domain).add(chance, run.success);
     }
     Ok(())

@@ -12,6 +12,7 @@ mod limits;
 mod pattern;
 pub mod ranking;
 mod scope;
+mod state;
 mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;

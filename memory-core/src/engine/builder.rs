@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Default
 /// [`HashEmbedder`], [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
-/// randomness from the operating system.
+/// randomness from the operating system, suggestions however unlikely.
 #[derive(Debug)]
 pub struct MemoryBuilder {
     store: Option<Arc<dyn MemoryStore>>,
@@ -28,6 +28,7 @@ pub struct MemoryBuilder {
     scope: Scope,
     seed: Option<u64>,
     step_durability: StepDurability,
+    abstain_below: f64,
 }
 
 impl Default for MemoryBuilder {
@@ -41,6 +42,7 @@ impl Default for MemoryBuilder {
             scope: Scope::default(),
             seed: None,
             step_durability: StepDurability::default(),
+            abstain_below: 0.0,
         }
     }
 }
@@ -102,6 +104,14 @@ impl MemoryBuilder {
         self
     }
 
+    /// Sets the probability, in [0, 1], that the best suggestion must have: below it [`suggest`](Memory::suggest) returns
+    /// none.
+    #[must_use]
+    pub fn abstain_below(mut self, probability: f64) -> Self {
+        self.abstain_below = probability;
+        self
+    }
+
     /// Checks everything, claims the store for the embedder's vector space, and starts learning beside the caller.
     ///
     /// Must be called within a tokio runtime with time enabled; learning stops with that runtime or with the last handle.
@@ -113,6 +123,9 @@ impl MemoryBuilder {
         let store = self.store.ok_or_else(|| Error::invalid("store", "not set", "a MemoryStore"))?;
         self.learner.validate()?;
         self.limits.validate()?;
+        if !(0.0..=1.0).contains(&self.abstain_below) {
+            return Err(Error::invalid("abstain_below", self.abstain_below, "0 ..= 1"));
+        }
         claim(&*store, self.embedder.space()).await?;
         let projection = Projection::new(Arc::clone(&store), self.learner);
         projection.claim().await?;
@@ -124,6 +137,7 @@ impl MemoryBuilder {
             clock: RisingClock::new(self.clock),
             random: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             step_durability: self.step_durability,
+            abstain_below: self.abstain_below,
         });
         Projection::spawn(&inner);
         Ok(Memory { inner, scope: self.scope })

@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     clock: RisingClock,
     random: Mutex<StdRng>,
     step_durability: StepDurability,
+    /// The probability that the best suggestion must have.
+    abstain_below: f64,
     projection: Projection,
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::predict::Stage;
 use super::suggest::Neighbour;
 use super::{Ack, Memory, Prediction, Recollection, Suggestion, recorded_as, without_open};
 use crate::episode::{check_encoded_len, encoded_len};
@@ -87,7 +88,17 @@ impl OpenEpisode {
     /// As [`Memory::predict`].
     pub async fn predict(&mut self) -> Result<Prediction> {
         let similar = self.similar().await?;
-        self.memory.predict_with(&self.opened.task, &self.steps, &similar).await
+        self.memory.predict_with(Stage::after(&self.steps), &self.opened.task, &self.steps, &similar).await
+    }
+
+    /// How likely the episode is a success if it has ended with these steps, before its outcome is known; see
+    /// [`Memory::predict_finished`].
+    ///
+    /// # Errors
+    /// As [`Memory::predict_finished`].
+    pub async fn predict_finished(&mut self) -> Result<Prediction> {
+        let similar = self.similar().await?;
+        self.memory.predict_with(Stage::Finished, &self.opened.task, &self.steps, &similar).await
     }
 
     async fn similar(&mut self) -> Result<Arc<[Neighbour]>> {

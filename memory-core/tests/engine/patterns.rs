@@ -18,8 +18,8 @@ async fn patterns_add_up_what_episodes_show() {
     record_all(&memory, [worked("fix", &["grep", "edit"]), failed("fix", &["grep", "read"]), worked("fix", &[])]).await;
     let patterns = memory.patterns().await.unwrap();
     assert!(patterns.is_sorted_by_key(|pattern| pattern.id));
-    assert_eq!(counts(&patterns, "context [0 steps > ok]", ""), [3, 3, 2]);
-    assert_eq!(counts(&patterns, "context [1 steps > ok]", ""), [2, 2, 1]);
+    assert_eq!(counts(&patterns, "context [state]", "0 steps"), [3, 3, 2]);
+    assert_eq!(counts(&patterns, "context [state]", "1 steps, ok"), [2, 2, 1]);
     assert_eq!(counts(&patterns, "transition []", "grep"), [2, 2, 1]);
     assert_eq!(counts(&patterns, "transition [(start)]", "grep"), [2, 2, 1]);
     assert_eq!(counts(&patterns, "transition [grep]", "edit"), [1, 1, 1]);
