@@ -243,12 +243,7 @@ pub(crate) fn transitions_after(
 }
 
 /// The decision patterns of the points after these steps that are out of the ordinary, in the order of [`Again::SPECIAL`].
-pub(crate) fn decisions_after(
-    learner: LearnerId,
-    scope: &Scope,
-    domain: Option<&str>,
-    steps: &[Step],
-) -> Vec<Pattern> {
+pub(crate) fn decisions_after(learner: LearnerId, scope: &Scope, domain: Option<&str>, steps: &[Step]) -> Vec<Pattern> {
     let pattern = |last: &Step, again| {
         let signature = decision(last, again);
         Pattern::new(learner, scope.clone(), PatternKind::Decision, domain.map(str::to_owned), signature)

@@ -55,11 +55,8 @@ pub(crate) struct Again {
 
 impl Again {
     /// All that are out of the ordinary.
-    pub(crate) const SPECIAL: [Self; 3] = [
-        Self { call: true, result: false },
-        Self { call: false, result: true },
-        Self { call: true, result: true },
-    ];
+    pub(crate) const SPECIAL: [Self; 3] =
+        [Self { call: true, result: false }, Self { call: false, result: true }, Self { call: true, result: true }];
 
     /// Of the last of these steps.
     pub(crate) fn after(steps: &[Step]) -> Self {
@@ -78,7 +75,9 @@ impl Again {
 
     /// As parts of a signature; none for an ordinary point.
     pub(crate) fn parts(self) -> impl Iterator<Item = &'static str> {
-        [(self.call, "call again"), (self.result, "result again")].into_iter().filter_map(|(is, part)| is.then_some(part))
+        [(self.call, "call again"), (self.result, "result again")]
+            .into_iter()
+            .filter_map(|(is, part)| is.then_some(part))
     }
 }
 
@@ -167,7 +166,7 @@ mod tests {
         let open = Step::new("open").input("a.rs").ok("order W123 of u_42, twice W123");
         let list = Step::new("list").error("");
         let after = |steps: &[Step]| branches(under_way(steps));
-        assert_eq!(after(&[open.clone()]), ["1 steps", "1 steps, ok", "1 steps, 2 ids", "1 steps"]);
+        assert_eq!(after(std::slice::from_ref(&open)), ["1 steps", "1 steps, ok", "1 steps, 2 ids", "1 steps"]);
         let steps = [list.clone(), open.clone(), list.clone(), open.clone()];
         assert_eq!(after(&steps[..3])[..2], ["2 steps", "2 steps, error, call again, result again"]);
         let other = Step { input: "b.rs".to_owned(), ..open.clone() };

@@ -172,12 +172,16 @@ impl Memory {
     /// point. What is left of the transition after the last move when all special points are taken away is the ordinary one.
     fn decided(&self, mut distribution: Distribution, known: &Known) -> Distribution {
         let [_, Some(last_move), ..] = &known.transitions[..] else { return distribution };
+        if known.decisions.is_empty() {
+            return distribution;
+        }
         let usual = self.counts(last_move);
         let here = match known.special() {
             Some(place) => known.decisions[place].as_ref().map(|pattern| self.counts(pattern)).unwrap_or_default(),
             None => known.decisions.iter().flatten().fold(usual.clone(), |rest, special| {
                 let special = self.counts(special);
-                let left = |tool: &String, weight| f64::max(0.0, weight - special.get(tool).copied().unwrap_or_default());
+                let left =
+                    |tool: &String, weight| f64::max(0.0, weight - special.get(tool).copied().unwrap_or_default());
                 rest.into_iter().map(|(tool, weight)| (tool.clone(), left(&tool, weight))).collect()
             }),
         };
