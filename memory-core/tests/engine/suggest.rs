@@ -310,8 +310,9 @@ async fn a_call_that_was_made_is_not_needed_twice() {
     let run = [open("a"), open("b"), Step::new("edit").input("a").ok("")];
     record_all(&memory, [Recording::new(login(), Outcome::success("")).steps(run)]).await;
     let next = async |steps: &[Step]| memory.suggest(&login(), steps, 1).await.unwrap()[0].tool.clone();
-    assert_eq!(next(&[open("a")]).await, "open");
-    assert_eq!(next(&[open("b"), open("a")]).await, "edit", "a and b are open");
+    let wait = || Step::new("wait").ok("");
+    assert_eq!(next(&[open("y"), wait(), open("z")]).await, "open");
+    assert_eq!(next(&[open("b"), wait(), open("z")]).await, "edit", "b is open already");
 }
 
 #[tokio::test(start_paused = true)]
