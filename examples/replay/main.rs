@@ -15,7 +15,7 @@
 //! | T1 | the learn file | next tool, at each step of the test file's successful runs |
 //! | T2 | the test file's earlier runs | the same |
 //! | T2b | the learn file and the test file's earlier runs | the same |
-//! | T3 | the learn file (`online0`: the test file's earlier runs) | chance of success after 0, 2, 4 and all steps |
+//! | T3 | the learn file (`online0`: the test file's earlier runs) | chance of success after 0, 2, 4 and all steps; how reliable it is |
 //! | T4 | the test file's earlier runs | similar runs: the same task, the same intent |
 //! | T5 | the learn file | which habits help or harm; tested again on the test file |
 
@@ -218,7 +218,7 @@ async fn ask_frozen(report: &mut Report, episode: &mut OpenEpisode, run: &Trajec
         episode.step(one.step()).await?;
     }
     if !ends_when_right {
-        let chance = episode.predict().await?.probability;
+        let chance = episode.predict_finished().await?.probability;
         report.t3.entry("all").or_default().of(&run.domain).add(chance, run.success);
     }
     Ok(())
@@ -299,7 +299,7 @@ impl Report {
         let parts =
             |parts: &Parts| json!({"all": parts.all.json(), "new": parts.new.json(), "seen": parts.seen.json()});
         let t3: serde_json::Map<String, Value> =
-            self.t3.iter().map(|(name, scores)| ((*name).to_owned(), scores.json())).collect();
+            self.t3.iter().map(|(name, scores)| ((*name).to_owned(), t3_json(scores))).collect();
         json!({
             "t1": self.t1.json(),
             "t2": parts(&self.t2),
@@ -341,8 +341,32 @@ impl Report {
         }
         table += &row("T4  similar runs: same task R@5", &self.t4, "same_task_r5", &domains);
         table += &row("T4  similar runs: same intent P@5", &self.t4, "intent_p5", &domains);
-        table + "\n" + &habits::table(&self.t5)
+        table + &self.reliability() + "\n" + &habits::table(&self.t5)
     }
+
+    /// How often forecasts came true, by tenths of the forecast probability.
+    fn reliability(&self) -> String {
+        let titles: String =
+            (1..=10).map(|tenths| format!("{:>7}", format!("<{:.1}", f64::from(tenths) / 10.0))).collect();
+        let mut table = format!("{:44}{titles}\n", "T3  reliability: forecast");
+        let shown = |value: Option<f64>| value.map_or_else(|| format!("{:>7}", "-"), |value| format!("{value:7.2}"));
+        for (after, forecasts) in &self.t3 {
+            let bins = forecasts.reliability();
+            let runs: String = bins.iter().map(|bin| format!("{:7}", bin.runs)).collect();
+            table += &format!("{:44}{runs}\n", format!("    {after}: runs"));
+            table += &format!("{:44}{}\n", "    mean forecast", bins.map(|bin| shown(bin.forecast)).concat());
+            table += &format!("{:44}{}\n", "    share of successes", bins.map(|bin| shown(bin.came)).concat());
+        }
+        table
+    }
+}
+
+/// The figures of a part of T3, with the reliability of the forecasts of all its domains together.
+fn t3_json(scores: &ByDomain<Forecasts>) -> Value {
+    let mut json = scores.json();
+    let bins = scores.reliability().map(|bin| json!({"n": bin.runs, "forecast": bin.forecast, "successes": bin.came}));
+    json["reliability"] = bins.into_iter().collect();
+    json
 }
 
 fn row<S: Score>(title: &str, scores: &ByDomain<S>, name: &str, domains: &[&str]) -> String {

@@ -115,6 +115,33 @@ impl Score for Forecasts {
     }
 }
 
+/// Forecasts of about the same probability, and what came.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Bin {
+    pub(crate) runs: usize,
+    /// The mean forecast; `None` in an empty bin.
+    pub(crate) forecast: Option<f64>,
+    /// The share of successes.
+    pub(crate) came: Option<f64>,
+}
+
+impl ByDomain<Forecasts> {
+    /// The forecasts of all domains in ten bins of equal width, by rising probability: reliable ones come true as often as
+    /// they say.
+    pub(crate) fn reliability(&self) -> [Bin; 10] {
+        let all = || self.0.values().flat_map(|forecasts| &forecasts.0);
+        let place = |probability: f64| (1..10).take_while(|tenths| probability >= f64::from(*tenths) / 10.0).count();
+        std::array::from_fn(|bin| {
+            let within = || all().filter(move |(probability, _)| place(*probability) == bin);
+            Bin {
+                runs: within().count(),
+                forecast: mean(within().map(|(probability, _)| *probability)),
+                came: mean(within().map(|(_, success)| f64::from(*success))),
+            }
+        })
+    }
+}
+
 /// Recall of the same task and precision of the same intent.
 #[derive(Debug, Default)]
 pub(crate) struct Retrieval {
@@ -157,6 +184,22 @@ mod tests {
         assert_eq!(forecasts(&[(0.9, false), (0.1, true)]), Some(0.0));
         assert_eq!(forecasts(&[(0.5, false), (0.5, true), (0.5, true)]), Some(0.5));
         assert_eq!(forecasts(&[(0.5, true)]), None);
+    }
+
+    #[test]
+    fn forecasts_fall_into_tenths() {
+        let mut scores = ByDomain::<Forecasts>::default();
+        for (domain, probability, success) in
+            [("a", 0.0, false), ("b", 0.0625, true), ("a", 0.1, true), ("a", 0.9375, true), ("b", 1.0, false)]
+        {
+            scores.of(domain).add(probability, success);
+        }
+        let bins = scores.reliability();
+        assert_eq!(bins[0], Bin { runs: 2, forecast: Some(0.03125), came: Some(0.5) });
+        assert_eq!(bins[1], Bin { runs: 1, forecast: Some(0.1), came: Some(1.0) });
+        assert_eq!(bins[2], Bin { runs: 0, forecast: None, came: None });
+        assert_eq!(bins[9], Bin { runs: 2, forecast: Some(0.96875), came: Some(0.5) });
+        assert_eq!(bins.iter().map(|bin| bin.runs).sum::<usize>(), 5);
     }
 
     #[test]

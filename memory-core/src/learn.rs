@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::habit::{Window, contexts as task_contexts, task_signature};
+use crate::state::{self, Again, Class};
 use crate::text::error_signature;
 use crate::{
     Counts, Episode, Error, Evidence, HeuristicId, Key, LearnerId, Move, Pattern, PatternId, PatternKind, Result,
@@ -17,7 +18,7 @@ use crate::{
 const NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_7a4e_50c1_4f0e_9c55_27d7_31f0_a9be);
 
 /// Raised with every change of what [`Learner::observe`] returns.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// How many steps after an error a recovery may take.
 const RECOVERY_STEPS: usize = 3;
@@ -111,7 +112,8 @@ impl Learner {
         observer.sequences();
         observer.recoveries();
         observer.failures();
-        observer.progress();
+        observer.decisions();
+        observer.states();
         observer.context();
         observer.habits();
         observer.exposure();
@@ -195,10 +197,21 @@ impl Observer<'_> {
         }
     }
 
-    fn progress(&mut self) {
+    fn decisions(&mut self) {
         let steps = &self.episode.steps;
-        for done in 0..steps.len().max(1) {
-            self.see_once(PatternKind::Context, progress(&steps[..done]), self.episode.succeeded());
+        for (pair, again) in steps.windows(2).zip(Again::each(steps)) {
+            if again != Again::default() {
+                self.see(PatternKind::Decision, decision(&pair[0], again), &pair[1].tool, self.episode.succeeded());
+            }
+        }
+    }
+
+    fn states(&mut self) {
+        let Episode { task, steps, .. } = self.episode;
+        let reached = state::POINTS.into_iter().filter(|done| *done == 0 || *done < steps.len());
+        let under_way = reached.flat_map(|done| state::under_way(&steps[..done]));
+        for class in under_way.chain([state::of_task(task)]).chain(state::finished(steps)) {
+            self.see(PatternKind::Context, class.signature, &class.branch, self.episode.succeeded());
         }
     }
 }
@@ -263,18 +276,13 @@ fn trusted(
     Pattern::new(learner, scope.clone(), Trust::Trusted, kind, domain.map(str::to_owned), signature)
 }
 
-/// The signature of how far an episode has come.
-fn progress(steps: &[Step]) -> Vec<String> {
-    const MOST: usize = 4;
-    let ended = match steps.last() {
-        Some(step) if !step.ok => "error",
-        _ => "ok",
-    };
-    vec![format!("{} steps", steps.len().min(MOST)), ended.to_owned()]
+/// The signature of the point after a step with something about it that came before.
+fn decision(last: &Step, again: Again) -> Vec<String> {
+    std::iter::once(signature(last)).chain(again.parts().map(str::to_owned)).collect()
 }
 
 pub(crate) fn signature(step: &Step) -> String {
-    if step.ok { Move::Ok(&step.tool) } else { Move::Error(&step.tool) }.signature()
+    Move::of(step).signature()
 }
 
 /// The signature of the error that a failed step met.
@@ -304,9 +312,18 @@ pub(crate) fn transitions_after(
     contexts(steps).into_iter().map(pattern).collect()
 }
 
-/// The pattern of how episodes fare after these steps.
-pub(crate) fn context_after(learner: LearnerId, scope: &Scope, domain: Option<&str>, steps: &[Step]) -> Pattern {
-    trusted(learner, scope, PatternKind::Context, domain, progress(steps))
+/// The decision patterns of the points after these steps that are out of the ordinary, in the order of [`Again::SPECIAL`].
+pub(crate) fn decisions_after(learner: LearnerId, scope: &Scope, domain: Option<&str>, steps: &[Step]) -> Vec<Pattern> {
+    let pattern = |last: &Step, again| {
+        let signature = decision(last, again);
+        trusted(learner, scope, PatternKind::Decision, domain, signature)
+    };
+    steps.last().map(|last| Again::SPECIAL.map(|again| pattern(last, again)).into()).unwrap_or_default()
+}
+
+/// The pattern that holds the evidence of a class of states.
+pub(crate) fn context_of(learner: LearnerId, scope: &Scope, domain: Option<&str>, class: &Class) -> Pattern {
+    trusted(learner, scope, PatternKind::Context, domain, class.signature.clone())
 }
 
 /// The recovery pattern that speaks about this failed step.
@@ -391,8 +408,10 @@ mod tests {
         assert_eq!(counts(find(&patterns, "tool_sequence [test! > edit]"), ""), [1, 1, 1]);
         assert_eq!(counts(find(&patterns, "error_recovery [test > error # in '…']"), "edit > test"), [1, 1, 1]);
         assert_eq!(counts(find(&patterns, "failure_mode [test!]"), ""), [1, 1, 0]);
-        assert_eq!(counts(find(&patterns, "context [0 steps > ok]"), ""), [1, 1, 1]);
-        assert_eq!(counts(find(&patterns, "context [1 steps > error]"), ""), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "context [state]"), "0 steps"), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "context [state]"), "1 steps, error"), [1, 1, 1]);
+        assert_eq!(counts(find(&patterns, "context [state]"), "ended, 4 steps"), [1, 1, 1]);
+        assert!(!find(&patterns, "context [state]").branches.contains_key("4 steps"), "it did not go on");
         assert_eq!(patterns[0].branches.values().next().unwrap().buckets().next().unwrap().0, 3);
 
         let failed = Learner::default().observe(&episode(steps, Outcome::failure("")));
@@ -411,11 +430,22 @@ mod tests {
     }
 
     #[test]
-    fn a_typical_episode_makes_at_most_sixty_patterns() {
+    fn points_out_of_the_ordinary_are_decisions() {
+        let list = Step::new("list").ok("a");
+        let steps = vec![list.clone(), Step::new("open").ok("b"), list.clone(), list, Step::new("edit").ok("b")];
+        let patterns = Learner::default().observe(&episode(steps, Outcome::success("")));
+        let decisions: Vec<&Pattern> = patterns.iter().filter(|one| one.kind == PatternKind::Decision).collect();
+        assert_eq!(decisions.len(), 1, "what has nothing after it decides nothing: {decisions:#?}");
+        let again = find(&patterns, "decision [list > call again > result again]");
+        assert_eq!([counts(again, "list"), counts(again, "edit")], [[1, 1, 1]; 2]);
+    }
+
+    #[test]
+    fn a_typical_episode_makes_at_most_54_patterns() {
         let tool = |place: usize| format!("tool{place}");
         let steps = (0..8).map(|place| Step { ok: place % 4 != 3, ..Step::new(tool(place)) }).collect();
         let patterns = Learner::default().observe(&episode(steps, Outcome::success("")));
-        assert!(patterns.len() <= 60, "{}", patterns.len());
+        assert!(patterns.len() <= 54, "{}", patterns.len());
         assert!(patterns.is_sorted_by_key(|pattern| pattern.id));
     }
 

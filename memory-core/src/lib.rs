@@ -19,6 +19,7 @@ pub mod ranking;
 mod receipt;
 mod scope;
 mod source;
+mod state;
 pub mod statistics;
 mod store;
 #[cfg(feature = "testkit")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::statistics::Rate;
-use crate::{Error, ErrorKind, Key, Result, Scope, Trust};
+use crate::{Error, ErrorKind, Key, Result, Scope, Step, Trust};
 
 /// The identity of a pattern: a UUID version 5 of learner, scope, kind, domain and signature. The same regularity seen
 /// by two episodes, two processes or two agents is the same record.
@@ -72,10 +72,15 @@ pub enum PatternKind {
     /// What precedes failure. Signature: one or two moves of which the last went wrong; one branch, the empty one.
     /// A trial is an episode that contains them; the evidence is for the pattern if the episode did *not* succeed.
     FailureMode,
-    /// How episodes fare from here. Signature: the number of steps done (four stand for more) and whether the last of them
-    /// went well; one branch, the empty one. A trial is an episode that got there and went on; it succeeds if the episode
-    /// did. With no steps done it holds the base rate.
+    /// How episodes fare that were in this state. Signature: `state`, with a branch for each class (`2 steps`, `2 steps, error,
+    /// call again`, `task size 5`, `ended, 3 ids`); or `input` and what the last input looks like, with a branch for each number
+    /// of steps; or one part of the task's context (`language=…`, `tag=…`), with one branch, the empty one. A trial is an episode that was in the state, and went on unless the state is an end; it succeeds if the
+    /// episode did. The branch `0 steps` holds every episode: the base rate.
     Context,
+    /// Decision point: which branch after which observation. Signature: the last move and what about it came before in the
+    /// same episode (`call again`, `result again`); branch: the next tool. A trial is an occurrence; it succeeds if its episode
+    /// did. Points where nothing came before are the rest of the transition after that move.
+    Decision,
     /// How episodes of one task fared, by what they did: what [heuristics](crate::Heuristic) are derived from. Signature: the
     /// terms of the task, then each part of its context; branches: what all of its episodes have, or [habits](crate::Habit).
     /// A trial is an episode; it succeeds if the episode did.
@@ -88,12 +93,13 @@ pub enum PatternKind {
 
 impl PatternKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Transition,
         Self::ToolSequence,
         Self::ErrorRecovery,
         Self::FailureMode,
         Self::Context,
+        Self::Decision,
         Self::Habit,
         Self::Exposure,
     ];
@@ -108,6 +114,7 @@ impl PatternKind {
             Self::Context => "context",
             Self::Habit => "habit",
             Self::Exposure => "exposure",
+            Self::Decision => "decision",
         }
     }
 }
@@ -415,6 +422,11 @@ pub enum Move<'a> {
 }
 
 impl<'a> Move<'a> {
+    /// The move that a step made.
+    pub fn of(step: &'a Step) -> Self {
+        if step.ok { Self::Ok(&step.tool) } else { Self::Error(&step.tool) }
+    }
+
     /// Reads a part of a signature; `None` if it is not a move.
     pub fn parse(part: &'a str) -> Option<Self> {
         match part.as_bytes().first()? {

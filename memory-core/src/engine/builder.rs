@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Default
 /// [`HashEmbedder`], [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
-/// leases of 10 minutes, nothing held out, randomness from the operating system.
+/// leases of 10 minutes, nothing held out, suggestions however unlikely, randomness from the operating system.
 #[derive(Debug)]
 pub struct MemoryBuilder {
     store: Option<Arc<dyn MemoryStore>>,
@@ -33,6 +33,7 @@ pub struct MemoryBuilder {
     step_durability: StepDurability,
     lease: TimeDelta,
     hold_out: f64,
+    abstain_below: f64,
 }
 
 impl Default for MemoryBuilder {
@@ -48,6 +49,7 @@ impl Default for MemoryBuilder {
             step_durability: StepDurability::default(),
             lease: TimeDelta::minutes(10),
             hold_out: 0.0,
+            abstain_below: 0.0,
         }
     }
 }
@@ -118,6 +120,14 @@ impl MemoryBuilder {
         self
     }
 
+    /// Sets the probability, in [0, 1], that the best suggestion must have: below it [`suggest`](Memory::suggest) returns
+    /// none.
+    #[must_use]
+    pub fn abstain_below(mut self, probability: f64) -> Self {
+        self.abstain_below = probability;
+        self
+    }
+
     /// Sets how long an open episode stays this engine's without a sign of life, from 1 second to 1 day.
     ///
     /// The engine renews the leases of the episodes that have a handle, three times in this span. If the process dies, or the
@@ -141,8 +151,10 @@ impl MemoryBuilder {
         let store = self.store.ok_or_else(|| Error::invalid("store", "not set", "a MemoryStore"))?;
         self.learner.validate()?;
         self.limits.validate()?;
-        if !(0.0..=1.0).contains(&self.hold_out) {
-            return Err(Error::invalid("hold_out", self.hold_out, "0..=1"));
+        for (field, probability) in [("hold_out", self.hold_out), ("abstain_below", self.abstain_below)] {
+            if !(0.0..=1.0).contains(&probability) {
+                return Err(Error::invalid(field, probability, "0..=1"));
+            }
         }
         self.step_durability.validate()?;
         if !(TimeDelta::seconds(1)..=TimeDelta::days(1)).contains(&self.lease) {
@@ -164,6 +176,7 @@ impl MemoryBuilder {
             step_durability: self.step_durability,
             derived: Derived::default(),
             hold_out: HoldOut { probability: self.hold_out, seed: self.seed.unwrap_or_default() },
+            abstain_below: self.abstain_below,
         });
         Projection::spawn(&inner);
         jobs::spawn(&inner);

@@ -78,6 +78,8 @@ pub(crate) struct Inner {
     clock: Arc<RisingClock>,
     random: Mutex<StdRng>,
     step_durability: StepDurability,
+    /// The probability that the best suggestion must have.
+    abstain_below: f64,
     projection: Projection,
     derived: heuristics::Derived,
     hold_out: heuristics::HoldOut,

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 
 use super::jobs::span;
 use super::live::{self, Gone, Held, Live, Put, closed, step_key};
+use super::predict::Stage;
 use super::suggest::Neighbour;
 use super::{Ack, Memory, Prediction, Recollection, Suggestion, without_open};
 use crate::episode::{check_encoded_len, encoded_len};
@@ -157,7 +158,17 @@ impl OpenEpisode {
     /// As [`Memory::predict`].
     pub async fn predict(&mut self) -> Result<Prediction> {
         let similar = self.similar().await?;
-        self.memory.predict_with(&self.opened.task, &self.steps, &similar).await
+        self.memory.predict_with(Stage::after(&self.steps), &self.opened.task, &self.steps, &similar).await
+    }
+
+    /// How likely the episode is a success if it has ended with these steps, before its outcome is known; see
+    /// [`Memory::predict_finished`].
+    ///
+    /// # Errors
+    /// As [`Memory::predict_finished`].
+    pub async fn predict_finished(&mut self) -> Result<Prediction> {
+        let similar = self.similar().await?;
+        self.memory.predict_with(Stage::Finished, &self.opened.task, &self.steps, &similar).await
     }
 
     async fn similar(&mut self) -> Result<Arc<[Neighbour]>> {

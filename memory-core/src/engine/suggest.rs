@@ -1,16 +1,17 @@
 //! Suggest: which tool comes next.
-
 //!
-//! Two sources are combined. *Transitions*: what came next after the same moves, in all episodes of the domain, backed off
-//! from three moves to none (interpolation of I. Witten and T. Bell, "The zero-frequency problem", 1991). *Similar episodes*:
-//! what came next in them at the same point, which sharpens the distribution the more alike they are.
+//! Three sources are combined. *Transitions*: what came next after the same moves, in all episodes of the domain, backed off
+//! from three moves to none (interpolation of I. Witten and T. Bell, "The zero-frequency problem", 1991). *Decision points*:
+//! how that changes when the last call, or its result, came before in the same episode. *Similar episodes*: what came next in
+//! them at the same point, which sharpens the distribution the more alike they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Memory;
 use super::recall::Recalled;
-use crate::learn::{contexts, transitions_after};
+use crate::learn::{contexts, decisions_after, transitions_after};
 use crate::limits;
+use crate::state::Again;
 use crate::text::words;
 use crate::{EpisodeId, Pattern, PatternId, Result, Step, Support, Task};
 
@@ -20,10 +21,14 @@ const FAILED: f64 = 0.25;
 const CLOSENESS: i32 = 3;
 /// The weight that an episode gains by having made all the calls made so far, with the same input.
 const SAME_CALLS: f64 = 0.2;
-/// The weight of the transitions beside the similar episodes, at the same point of any order above zero.
-const PRIOR: f64 = 0.5;
-/// The same for what similar episodes did at any point.
-const PRIOR_ANYWHERE: f64 = 2.0;
+/// The weight of a call that a similar episode made next, beside 1, when it has been made already: it is not needed twice.
+const MADE: f64 = 0.05;
+/// The weight of what is known already beside the similar episodes, at each level.
+const PRIOR: f64 = 1.0;
+/// The weight of the transition after the last move beside what is special about the point, in occurrences.
+const USUAL: f64 = 15.0;
+/// What each tool is given in the transition after the last move, so that none is ruled out.
+const UNSEEN: f64 = 0.3;
 /// At how many levels two points in episodes can be alike.
 const LEVELS: usize = 5;
 
@@ -35,7 +40,10 @@ pub struct Suggestion {
     pub tool: String,
     /// How likely it is to come next in an episode that succeeds, in [0, 1]. Over all tools ever seen here they sum to 1.
     pub probability: f64,
-    /// What speaks for it: the most specific transition first, then the most similar episodes.
+    /// How episodes fared that took it here: the evidence after as many of the last moves as at least a quorum of episodes
+    /// took it after, or anywhere if there is no such quorum. None if it is known from similar episodes alone.
+    pub worked: Support,
+    /// What speaks for it: the most specific transition first, then the decision point, then the most similar episodes.
     pub reasons: Vec<Reason>,
 }
 
@@ -54,6 +62,17 @@ pub enum Reason {
         /// How often anything came next.
         of: f64,
     },
+    /// It came next after the same move, when the call or its result had come before in the same episode, too.
+    Decision {
+        /// The pattern that holds the evidence.
+        pattern: PatternId,
+        /// The move and what came before, as people read them.
+        after: String,
+        /// How often it came next, and in how many episodes that succeeded.
+        support: Support,
+        /// How often anything came next.
+        of: f64,
+    },
     /// It came next at this point of a similar episode.
     Similar {
         /// The episode.
@@ -66,7 +85,8 @@ pub enum Reason {
 }
 
 impl Memory {
-    /// Which tools usually come next after these steps on this task, best first, up to `k`; none if nothing is known.
+    /// Which tools usually come next after these steps on this task, best first, up to `k`; none if nothing is known, or if
+    /// the best is less likely than [`abstain_below`](crate::MemoryBuilder::abstain_below).
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100 or a text above the limit; the store's errors.
@@ -94,37 +114,41 @@ impl Memory {
         similar: &[Neighbour],
         k: usize,
     ) -> Result<Vec<Suggestion>> {
-        let asked = transitions_after(self.inner.projection.id(), &self.scope, task.domain.as_deref(), steps);
+        let (learner, domain) = (self.inner.projection.id(), task.domain.as_deref());
+        let mut asked = transitions_after(learner, &self.scope, domain, steps);
+        let orders = asked.len();
+        asked.extend(decisions_after(learner, &self.scope, domain, steps));
         let ids: Vec<PatternId> = asked.iter().map(|pattern| pattern.id).collect();
-        let learned: Vec<Pattern> = self.inner.projection.patterns(&ids).await?.into_iter().flatten().collect();
-        let backed_off = self.backed_off(&learned);
+        let mut transitions = self.inner.projection.patterns(&ids).await?;
+        let decisions = transitions.split_off(orders);
+        let known = Known { transitions, decisions, again: Again::after(steps) };
+
         let here = Point::after(steps);
-        let sharpened = sharpened(backed_off, similar, &here, steps);
-        let mut ranked: Vec<(String, f64)> = sharpened.into_iter().collect();
+        let distribution = self.decided(self.backed_off(&known), &known);
+        let mut ranked: Vec<(String, f64)> = sharpened(distribution, similar, &here, steps).into_iter().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        if ranked.first().is_some_and(|(_, probability)| *probability < self.inner.abstain_below) {
+            return Ok(Vec::new());
+        }
         ranked.truncate(k);
         let suggestion = |(tool, probability): (String, f64)| {
-            let reasons = self.reasons(&tool, &learned, similar, &here);
-            Suggestion { tool, probability, reasons }
+            let reasons = self.reasons(&tool, &known, similar, &here);
+            Suggestion { worked: self.worked(&tool, &known), tool, probability, reasons }
         };
         Ok(ranked.into_iter().map(suggestion).collect())
     }
 
     /// The distribution of the next tool after the transition patterns, which come from general to specific.
-    fn backed_off(&self, learned: &[Pattern]) -> Distribution {
+    fn backed_off(&self, known: &Known) -> Distribution {
         let mut distribution = Distribution::new();
-        for pattern in learned {
-            let weighed = pattern.branches.iter().map(|(tool, evidence)| {
-                let support = self.support(evidence);
-                (tool, support.successes + FAILED * (support.trials - support.successes))
-            });
-            let counts: BTreeMap<&String, f64> = weighed.filter(|(_, weight)| *weight > 0.0).collect();
+        for pattern in known.transitions.iter().flatten() {
+            let counts = self.counts(pattern);
             if counts.is_empty() {
                 continue; // All of it has faded away.
             }
             let (sum, kinds): (f64, f64) = (counts.values().sum(), counts.len() as f64);
             if distribution.is_empty() {
-                distribution = counts.iter().map(|(tool, weight)| ((*tool).clone(), weight / sum)).collect();
+                distribution = counts.into_iter().map(|(tool, weight)| (tool, weight / sum)).collect();
             } else {
                 for (tool, probability) in &mut distribution {
                     let count = counts.get(tool).copied().unwrap_or_default();
@@ -135,22 +159,89 @@ impl Memory {
         distribution
     }
 
-    fn reasons(&self, tool: &str, learned: &[Pattern], similar: &[Neighbour], here: &Point) -> Vec<Reason> {
-        const SIMILAR: usize = 3;
-        let specific = learned.iter().rev().find_map(|pattern| Some((pattern, pattern.branches.get(tool)?)));
-        let transition = specific.map(|(pattern, evidence)| Reason::Transition {
-            pattern: pattern.id,
-            after: pattern.condition(),
-            support: self.support(evidence),
-            of: pattern.branches.values().map(|evidence| self.support(evidence).trials).sum(),
+    /// How often each tool came next, with failed episodes weighing less.
+    fn counts(&self, pattern: &Pattern) -> Distribution {
+        let weighed = pattern.branches.iter().map(|(tool, evidence)| {
+            let support = self.support(evidence);
+            (tool.clone(), support.successes + FAILED * (support.trials - support.successes))
         });
-        let similar = similar.iter().filter(|neighbour| neighbour.next_at(here)[1].contains(&tool));
+        weighed.filter(|(_, weight)| *weight > 0.0).collect()
+    }
+
+    /// Corrects a distribution by how much more often, or less, each tool came next where the same was special about the
+    /// point. What is left of the transition after the last move when all special points are taken away is the ordinary one.
+    fn decided(&self, mut distribution: Distribution, known: &Known) -> Distribution {
+        let [_, Some(last_move), ..] = &known.transitions[..] else { return distribution };
+        if known.decisions.is_empty() {
+            return distribution;
+        }
+        let usual = self.counts(last_move);
+        let here = match known.special() {
+            Some(place) => known.decisions[place].as_ref().map(|pattern| self.counts(pattern)).unwrap_or_default(),
+            None => known.decisions.iter().flatten().fold(usual.clone(), |rest, special| {
+                let special = self.counts(special);
+                let left =
+                    |tool: &String, weight| f64::max(0.0, weight - special.get(tool).copied().unwrap_or_default());
+                rest.into_iter().map(|(tool, weight)| (tool.clone(), left(&tool, weight))).collect()
+            }),
+        };
+        let (all, all_here): (f64, f64) = (usual.values().sum(), here.values().sum());
+        let tools = distribution.len() as f64;
+        for (tool, probability) in &mut distribution {
+            let of = |counts: &Distribution| counts.get(tool).copied().unwrap_or_default();
+            let expected = (of(&usual) + UNSEEN) / (all + UNSEEN * tools);
+            *probability *= (of(&here) + USUAL * expected) / (all_here + USUAL) / expected;
+        }
+        let sum: f64 = distribution.values().sum();
+        distribution.values_mut().for_each(|probability| *probability /= sum);
+        distribution
+    }
+
+    /// How episodes fared that took a tool here.
+    fn worked(&self, tool: &str, known: &Known) -> Support {
+        let supports = known.transitions.iter().flatten().filter_map(|pattern| pattern.branches.get(tool));
+        let supports: Vec<Support> = supports.map(|evidence| self.support(evidence)).collect();
+        let quorum = f64::from(self.learner().quorum);
+        let specific = supports.iter().rev().find(|support| support.episodes >= quorum);
+        specific.or(supports.first()).copied().unwrap_or_default()
+    }
+
+    fn reasons(&self, tool: &str, known: &Known, similar: &[Neighbour], here: &Point) -> Vec<Reason> {
+        const SIMILAR: usize = 3;
+        let told = |pattern: &Pattern| {
+            let support = self.support(pattern.branches.get(tool)?);
+            let of: f64 = pattern.branches.values().map(|evidence| self.support(evidence).trials).sum();
+            Some((pattern.id, pattern.condition(), support, of))
+        };
+        let transition = known.transitions.iter().rev().flatten().find_map(told);
+        let transition =
+            transition.map(|(pattern, after, support, of)| Reason::Transition { pattern, after, support, of });
+        let decision = known.special().and_then(|place| known.decisions[place].as_ref()).and_then(told);
+        let decision = decision.map(|(pattern, after, support, of)| Reason::Decision { pattern, after, support, of });
+        let similar =
+            similar.iter().filter(|neighbour| neighbour.next_at(here)[1].iter().any(|step| step.tool == tool));
         let similar = similar.take(SIMILAR).map(|neighbour| Reason::Similar {
             episode: neighbour.recalled.episode.id,
             score: neighbour.recalled.score,
             succeeded: neighbour.recalled.episode.succeeded(),
         });
-        transition.into_iter().chain(similar).collect()
+        transition.into_iter().chain(decision).chain(similar).collect()
+    }
+}
+
+/// The patterns that speak about a point.
+struct Known {
+    /// From general to specific.
+    transitions: Vec<Option<Pattern>>,
+    /// In the order of [`Again::SPECIAL`]; none before the first step.
+    decisions: Vec<Option<Pattern>>,
+    again: Again,
+}
+
+impl Known {
+    /// The place of the decision that the point is, unless it is an ordinary one.
+    fn special(&self) -> Option<usize> {
+        Again::SPECIAL.iter().position(|special| *special == self.again)
     }
 }
 
@@ -160,7 +251,15 @@ pub(super) struct Neighbour {
     pub(super) recalled: Recalled,
     /// The points before each of its steps.
     points: Vec<Point>,
-    calls: BTreeSet<String>,
+    /// The calls it made, by step.
+    calls: Vec<String>,
+}
+
+/// A step that came next in a similar episode.
+#[derive(Clone, Copy, Debug)]
+struct Next<'a> {
+    tool: &'a str,
+    call: &'a str,
 }
 
 impl Neighbour {
@@ -178,17 +277,18 @@ impl Neighbour {
 
     /// The weight of its say on what comes next: more if it made the calls made so far.
     fn weight(&self, made: &[String]) -> f64 {
-        let same = made.iter().filter(|call| self.calls.contains(*call)).count() as f64;
+        let calls: BTreeSet<&String> = self.calls.iter().collect();
+        let same = made.iter().filter(|call| calls.contains(call)).count() as f64;
         let share = if made.is_empty() { 0.0 } else { same / made.len() as f64 };
         let weight = self.closeness() + SAME_CALLS * share;
         if self.recalled.episode.succeeded() { weight } else { FAILED * weight }
     }
 
     /// What came next in it, at each level at which its points can be like this one.
-    fn next_at(&self, here: &Point) -> [Vec<&str>; LEVELS] {
-        let mut next: [Vec<&str>; LEVELS] = Default::default();
-        for (point, step) in self.points.iter().zip(&self.recalled.episode.steps) {
-            point.in_common(here).for_each(|level| next[level].push(&step.tool));
+    fn next_at(&self, here: &Point) -> [Vec<Next<'_>>; LEVELS] {
+        let mut next: [Vec<Next<'_>>; LEVELS] = Default::default();
+        for ((point, step), call) in self.points.iter().zip(&self.recalled.episode.steps).zip(&self.calls) {
+            point.in_common(here).for_each(|level| next[level].push(Next { tool: &step.tool, call }));
         }
         next
     }
@@ -221,27 +321,25 @@ fn call(step: &Step) -> String {
 }
 
 /// Sharpens a distribution by what the neighbours did next, first anywhere, then after the same last moves, ever more of
-/// them, then after the same last call. At each level a neighbour has one vote of its weight.
+/// them, then after the same last call. At each level a neighbour has one vote of its weight, shared by what it did next.
 fn sharpened(mut distribution: Distribution, neighbours: &[Neighbour], here: &Point, steps: &[Step]) -> Distribution {
     let made: Vec<String> = steps.iter().map(call).collect();
+    let distinct: BTreeSet<&str> = made.iter().map(String::as_str).collect();
     let mut votes: [BTreeMap<&str, f64>; LEVELS] = Default::default();
     for neighbour in neighbours {
         let weight = neighbour.weight(&made);
         for (votes, next) in votes.iter_mut().zip(neighbour.next_at(here)) {
-            let vote = weight / next.len() as f64;
-            next.into_iter().for_each(|tool| *votes.entry(tool).or_default() += vote);
+            let share = |next: &Next<'_>| if distinct.contains(next.call) { MADE } else { 1.0 };
+            let all: f64 = next.iter().map(share).sum();
+            next.iter().for_each(|next| *votes.entry(next.tool).or_default() += weight * share(next) / all);
         }
     }
-    for (level, votes) in votes.iter().enumerate() {
+    for votes in &votes {
         let cast: f64 = votes.values().sum();
         if cast <= 0.0 {
             continue;
         }
-        let prior = match level {
-            _ if distribution.is_empty() => 0.0,
-            0 => PRIOR_ANYWHERE,
-            _ => PRIOR,
-        };
+        let prior = if distribution.is_empty() { 0.0 } else { PRIOR };
         let sum = cast + prior;
         distribution.values_mut().for_each(|probability| *probability *= prior / sum);
         for (tool, weight) in votes {

@@ -272,7 +272,7 @@ async fn every_verdict_is_kept_and_only_success_is_one() {
         let kept = memory.episode(ack.await.unwrap().episode).await.unwrap();
         assert_eq!((kept.outcome.verdict, kept.succeeded()), (verdict, verdict == Verdict::Success));
     }
-    assert_eq!(crate::counts(&memory.patterns().await.unwrap(), "context [0 steps > ok]", ""), [5, 5, 1]);
+    assert_eq!(crate::counts(&memory.patterns().await.unwrap(), "context [state]", "0 steps"), [5, 5, 1]);
 }
 
 /// Bug: a step added between reading the steps of an open episode and deleting them stayed in the store for ever.

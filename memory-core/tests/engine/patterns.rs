@@ -18,8 +18,11 @@ async fn patterns_add_up_what_episodes_show() {
     record_all(&memory, [worked("fix", &["grep", "edit"]), failed("fix", &["grep", "read"]), worked("fix", &[])]).await;
     let patterns = memory.patterns().await.unwrap();
     assert!(patterns.is_sorted_by_key(|pattern| pattern.id));
-    assert_eq!(counts(&patterns, "context [0 steps > ok]", ""), [3, 3, 2]);
-    assert_eq!(counts(&patterns, "context [1 steps > ok]", ""), [2, 2, 1]);
+    assert_eq!(counts(&patterns, "context [state]", "0 steps"), [3, 3, 2]);
+    assert_eq!(counts(&patterns, "context [state]", "1 steps, ok"), [2, 2, 1]);
+    assert_eq!(counts(&patterns, "context [state]", "task size 1"), [3, 3, 2]);
+    assert_eq!(counts(&patterns, "context [state]", "ended, 2 steps"), [2, 2, 1]);
+    assert_eq!(counts(&patterns, "context [input > ]", "1 steps"), [2, 2, 1]);
     assert_eq!(counts(&patterns, "transition []", "grep"), [2, 2, 1]);
     assert_eq!(counts(&patterns, "transition [(start)]", "grep"), [2, 2, 1]);
     assert_eq!(counts(&patterns, "transition [grep]", "edit"), [1, 1, 1]);
@@ -165,4 +168,19 @@ async fn errors_that_differ_in_numbers_paths_and_quotes_are_one() {
     let pattern = "error_recovery [test > error # in '…': <path> not found]";
     assert_eq!(counts(&patterns, pattern, "test"), [2, 2, 2]);
     assert_eq!(patterns.iter().filter(|pattern| pattern.kind == PatternKind::ErrorRecovery).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn decision_points_are_forgotten_with_their_episode() {
+    let memory = fresh().await;
+    let twice = || worked("fix", &[]).steps(["test", "test", "ask"].map(|tool| Step::new(tool).ok("same")));
+    record_all(&memory, [twice()]).await;
+    let gone = memory.record(twice()).await.unwrap().episode;
+    let decision = "decision [test > call again > result again]";
+    assert_eq!(counts(&memory.patterns().await.unwrap(), decision, "ask"), [2, 2, 2]);
+    memory.delete(gone).await.unwrap();
+    let patterns = memory.patterns().await.unwrap();
+    assert_eq!(counts(&patterns, decision, "ask"), [1, 1, 1]);
+    assert_eq!(memory.lineage(id_of(&patterns, decision)).await.unwrap().len(), 1);
+    assert_eq!(patterns, fold_of_log(&memory, memory.learner()).await);
 }

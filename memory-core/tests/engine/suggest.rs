@@ -29,6 +29,8 @@ async fn nothing_known_is_nothing_suggested_and_one_half() {
     let predicted = memory.predict(&login(), &[Step::new("read")]).await.unwrap();
     let all = [predicted.probability, predicted.base_rate, predicted.by_steps, predicted.by_similar];
     assert_eq!(all, [0.5; 4]);
+    assert!(!predicted.reliable);
+    assert_eq!(memory.predict_finished(&login(), &[]).await.unwrap().probability, 0.5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,8 +182,8 @@ async fn the_prediction_follows_the_evidence() {
         record_all(&memory, [worked("fix the login", &["grep", "edit"])]).await;
         let predicted = memory.predict(&login(), &[]).await.unwrap();
         assert!(predicted.probability > last && predicted.probability < 1.0, "{predicted:?}");
-        assert!((predicted.base_rate - f64::from(n + 1) / f64::from(n + 2)).abs() < 1e-12);
-        assert_eq!(predicted.by_steps, predicted.base_rate, "nothing is done yet");
+        assert!((predicted.base_rate - f64::from(n + 10) / f64::from(n + 20)).abs() < 1e-12);
+        assert_eq!(predicted.reliable, n >= 3, "{predicted:?}");
         last = predicted.probability;
     }
     for _ in 0..5 {
@@ -193,6 +195,7 @@ async fn the_prediction_follows_the_evidence() {
     let after = async |tool| memory.predict(&login(), &[Step::new(tool).ok("")]).await.unwrap();
     let (good, bad) = (after("grep").await, after("guess").await);
     assert!(good.by_steps > good.base_rate && good.probability > bad.probability, "{good:?} {bad:?}");
+    assert!(good.by_similar > bad.by_similar, "begun alike: {good:?} {bad:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,10 +207,144 @@ async fn similar_episodes_move_the_prediction() {
     let like = async |text| memory.predict(&Task::new(text), &[]).await.unwrap();
     let (good, bad) = (like("fix the login").await, like("deploy the server").await);
     assert_eq!((good.base_rate, bad.base_rate), (0.5, 0.5));
-    assert!(good.by_similar > 0.9 && good.probability > 0.7, "{good:?}");
-    assert!(bad.by_similar < 0.1 && bad.probability < 0.3, "{bad:?}");
+    assert!(good.by_similar > 0.8 && good.probability > 0.65, "{good:?}");
+    assert!(bad.by_similar < 0.2 && bad.probability < 0.35, "{bad:?}");
     let mut open = memory.start(Task::new("fix the login")).await.unwrap();
     assert_eq!(open.predict().await.unwrap(), good);
+}
+
+/// The formula by hand, without similar episodes.
+#[tokio::test(start_paused = true)]
+async fn without_similar_episodes_the_state_decides() {
+    let embedder = Arc::new(FaultyEmbedder::new(HashEmbedder::new()));
+    let builder = Memory::builder().store(InMemoryStore::new()).embedder(Arc::clone(&embedder));
+    let memory = builder.build().await.unwrap();
+    let run = |input: &str, outcome| {
+        let steps = [Step::new("open").input(input).ok("x"), Step::new("edit").input("now").ok("y")];
+        Recording::new(Task::new("a task"), outcome).steps(steps)
+    };
+    let good = (0..6).map(|_| run(r#"{"path": 1}"#, Outcome::success("")));
+    let bad = (0..2).map(|_| run("a file", Outcome::failure("")));
+    record_all(&memory, good.chain(bad)).await;
+    embedder.script(EmbedderFault::Fail(lost()));
+    let zebra = Task::new("zebra");
+    let odds = |p: f64| (p / (1.0 - p)).ln();
+    let sure = |odds: f64| 1.0 / (1.0 + (-odds).exp());
+    // Six of eight succeeded, beside ten of twenty that every domain starts with. All eight got as far, with such a step.
+    let base = (6.0 + 10.0) / (8.0 + 20.0);
+    let begun = (6.0 + 3.0 * base) / (8.0 + 3.0);
+    let same = (6.0 + 20.0 * begun) / (8.0 + 20.0);
+    for (input, good, trials) in [(r#"{"path": 7}"#, 6.0, 6.0), ("a file", 0.0, 2.0), ("other", 0.0, 0.0)] {
+        let shape = (good + 20.0 * begun) / (trials + 20.0);
+        let same_state = (0.65 + 0.3) * (odds(same) - odds(begun));
+        let expected = sure(odds(begun) + same_state + 0.75 * (odds(shape) - odds(begun)));
+        let predicted = memory.predict(&zebra, &[Step::new("open").input(input).ok("z")]).await.unwrap();
+        assert!((predicted.base_rate - base).abs() < 1e-12 && (predicted.by_similar - begun).abs() < 1e-12);
+        assert!((predicted.probability - expected).abs() < 1e-12, "{predicted:?}, not {expected}");
+        assert_eq!(predicted.probability, predicted.by_steps);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_episode_that_has_ended_is_judged_by_its_end() {
+    let memory = fresh().await;
+    let ended = |input: &str| [Step::new("search").ok("found"), Step::new("finish").input(input).ok("")];
+    let run = |input: &str, outcome| Recording::new(login(), outcome).steps(ended(input));
+    for _ in 0..10 {
+        record_all(&memory, [run("yes", Outcome::success("")), run("I do not know that", Outcome::failure(""))]).await;
+    }
+    let mut judged = Vec::new();
+    for input in ["yes", "I do not know that"] {
+        let finished = memory.predict_finished(&login(), &ended(input)).await.unwrap();
+        let mut open = memory.start(login()).await.unwrap();
+        for step in ended(input) {
+            open.step(step).await.unwrap();
+        }
+        assert_eq!(open.predict_finished().await.unwrap(), finished);
+        assert_ne!(open.predict().await.unwrap(), finished, "it may go on");
+        judged.push(finished.probability);
+    }
+    assert!(judged[0] > 0.55 && judged[1] < 0.45, "{judged:?}");
+}
+
+/// Ten runs of one other task are one thing to learn about tasks, not ten.
+#[tokio::test(start_paused = true)]
+async fn runs_of_one_other_task_share_a_voice() {
+    let memory = fresh().await;
+    let many = (0..10).map(|_| failed("fix the login page", &["grep"]));
+    record_all(&memory, many.chain([worked("fix the login form", &["grep"])])).await;
+    let predicted = memory.predict(&Task::new("fix the login menu"), &[]).await.unwrap();
+    assert!(predicted.by_similar > 0.3, "one task went well, one went wrong: {predicted:?}");
+    let own = memory.predict(&Task::new("fix the login page"), &[]).await.unwrap();
+    assert!(own.by_similar < 0.1, "its own runs each count: {own:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_repeated_call_is_learned_apart() {
+    let memory = fresh().await;
+    let test = || Step::new("test").input("all").ok("3 failed");
+    let once = |result: &str| Recording::new(Task::new("a"), Outcome::success("")).steps([test(), Step::new(result)]);
+    let again = || once("edit").steps([Step::new("list").ok("x"), test(), Step::new("ask")]);
+    record_all(&memory, (0..4).flat_map(|_| [once("edit"), again()])).await;
+    let zebra = Task::new("zebra");
+    let next = async |steps: &[Step]| memory.suggest(&zebra, steps, 100).await.unwrap();
+    let first = next(&[Step::new("open").ok(""), test()]).await;
+    let second = next(&[test(), Step::new("open").ok(""), test()]).await;
+    assert_distribution(&first, 4);
+    assert_distribution(&second, 4);
+    let of = |suggested: &[Suggestion], tool: &str| suggested.iter().find(|one| one.tool == tool).unwrap().clone();
+    assert!(of(&first, "ask").probability < of(&second, "ask").probability / 1.3, "{first:#?} {second:#?}");
+    assert!(of(&first, "edit").probability > of(&second, "edit").probability * 1.3, "{first:#?} {second:#?}");
+    let reason = of(&second, "ask").reasons.into_iter().find(|reason| matches!(reason, Reason::Decision { .. }));
+    let Some(Reason::Decision { pattern, after, support, of: all }) = reason else { panic!("{second:#?}") };
+    assert_eq!(after, "test > call again > result again");
+    assert_eq!((support.trials, support.successes, all), (4.0, 4.0, 4.0));
+    assert!(memory.patterns().await.unwrap().iter().any(|found| found.id == pattern));
+    assert!(!first.iter().flat_map(|one| &one.reasons).any(|reason| matches!(reason, Reason::Decision { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_made_is_not_needed_twice() {
+    let memory = fresh().await;
+    let open = |input: &str| Step::new("open").input(input).ok(input);
+    let run = [open("a"), open("b"), Step::new("edit").input("a").ok("")];
+    record_all(&memory, [Recording::new(login(), Outcome::success("")).steps(run)]).await;
+    let next = async |steps: &[Step]| memory.suggest(&login(), steps, 1).await.unwrap()[0].tool.clone();
+    let wait = || Step::new("wait").ok("");
+    assert_eq!(next(&[open("y"), wait(), open("z")]).await, "open");
+    assert_eq!(next(&[open("b"), wait(), open("z")]).await, "edit", "b is open already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn suggestions_tell_how_the_tool_worked_here() {
+    let memory = fresh().await;
+    let good = (0..3).map(|_| worked("fix the login", &["grep", "edit"]));
+    let bad = [failed("fix the login", &["edit", "read"]), failed("fix the login", &["grep", "read"])];
+    record_all(&memory, good.chain(bad)).await;
+    let suggested = memory.suggest(&login(), &[Step::new("grep").ok("")], 100).await.unwrap();
+    let worked = |tool: &str| {
+        let found = suggested.iter().find(|suggestion| suggestion.tool == tool).unwrap().worked;
+        (found.episodes, found.trials, found.successes)
+    };
+    assert_eq!(worked("edit"), (3.0, 3.0, 3.0), "after grep, where three episodes took it; elsewhere it failed once");
+    assert_eq!(worked("read"), (2.0, 2.0, 0.0), "anywhere, for want of a quorum after grep");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_abstains_below_the_threshold() {
+    let over = async |threshold| {
+        let builder = Memory::builder().store(InMemoryStore::new()).clock(clock()).abstain_below(threshold);
+        builder.build().await
+    };
+    for (threshold, abstains) in [(0.0, false), (0.3, false), (0.99, true)] {
+        let memory = over(threshold).await.unwrap();
+        record_all(&memory, [worked("fix the login", &["grep"]), worked("fix the login", &["read"])]).await;
+        assert_eq!(memory.suggest(&login(), &[], 1).await.unwrap().is_empty(), abstains, "{threshold}");
+    }
+    for threshold in [-0.1, 1.1, f64::NAN] {
+        let error = over(threshold).await.unwrap_err().to_string();
+        assert!(error.contains("abstain_below") && error.contains(&threshold.to_string()) && error.contains("0 ..= 1"));
+    }
 }
 
 /// Bug: evidence so old that its weight rounds to zero made every probability NaN.
