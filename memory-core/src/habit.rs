@@ -39,6 +39,17 @@ impl Habit {
         habits
     }
 
+    /// Whether the moves before it are the last of these steps.
+    pub(crate) fn may_follow(&self, steps: &[Step]) -> bool {
+        match self.after.as_slice() {
+            [start] if *start == Move::Start.signature() => steps.is_empty(),
+            after => {
+                let last = steps.len().checked_sub(after.len()).and_then(|first| steps.get(first..));
+                last.is_some_and(|last| last.iter().map(signature).eq(after.iter().cloned()))
+            }
+        }
+    }
+
     /// Whether these steps have it.
     pub fn is_in(&self, steps: &[Step]) -> bool {
         Self::of(steps).contains(self)
@@ -79,6 +90,14 @@ impl Window {
         match self {
             Self::Whole => "whole",
             Self::Early => "early",
+        }
+    }
+
+    /// Whether it sees the step that comes after so many.
+    pub(crate) const fn sees_next(self, steps: usize) -> bool {
+        match self {
+            Self::Whole => steps < WHOLE,
+            Self::Early => steps < EARLY,
         }
     }
 

@@ -191,6 +191,18 @@ impl Heuristic {
         self.window.of(steps).map(|seen| self.habit.is_in(seen))
     }
 
+    /// Whether it speaks about the step that comes after these: what it says to do is not done yet.
+    pub(crate) fn speaks_after(&self, steps: &[Step]) -> bool {
+        let done = || self.advice == Advice::Do && self.habit.after.is_empty() && self.habit.is_in(steps);
+        self.window.sees_next(steps.len()) && self.habit.may_follow(steps) && !done()
+    }
+
+    /// Its effect at least, as a log odds ratio: negative if it says to avoid.
+    pub(crate) fn effect(&self) -> f64 {
+        let sign = if self.advice == Advice::Do { 1.0 } else { -1.0 };
+        sign * self.contrast.at_least().max(0.0)
+    }
+
     /// Whether it is shown.
     pub fn is_shown(&self) -> bool {
         matches!(self.standing, Standing::Active | Standing::Contested)

@@ -3,10 +3,12 @@
 //! All but one have few values and share one pattern, with a branch for each value; the shape of an input can be anything
 //! and has patterns of its own.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::IgnoredAny;
 
+use crate::text::strip_recalled;
 use crate::{Step, Task};
 
 /// The numbers of steps after which episodes under way are compared. What is not among them is compared with the next
@@ -81,18 +83,26 @@ impl Again {
     }
 }
 
-fn call(step: &Step) -> (&str, &str) {
-    (&step.tool, step.input.trim())
+fn call(step: &Step) -> (&str, Cow<'_, str>) {
+    (&step.tool, own(&step.input))
 }
 
-fn result(step: &Step) -> &str {
-    step.observation.trim()
+fn result(step: &Step) -> Cow<'_, str> {
+    own(&step.observation)
+}
+
+/// A text without space around it, and without what the memory supplied.
+fn own(text: &str) -> Cow<'_, str> {
+    match strip_recalled(text) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }
 }
 
 /// How long the task's text is: a class for every factor of about 1.6 in words.
 pub(crate) fn of_task(task: &Task) -> Class {
     const MOST: u32 = 7;
-    let words = task.text.split_whitespace().count() as u64;
+    let words = own(&task.text).split_whitespace().count() as u64;
     let size = ((words + 1).saturating_pow(3).ilog2() / 2).min(MOST);
     Class::new(Feature::TaskSize, format!("task size {size}"))
 }
@@ -111,7 +121,7 @@ pub(crate) fn under_way(steps: &[Step]) -> Vec<Class> {
         let again: String = Again::after(steps).parts().map(|part| format!(", {part}")).collect();
         classes.push(Class::new(Feature::LastStep, format!("{after}, {went}{again}")));
         classes.push(Class::new(Feature::Ids, format!("{after}, {} ids", ids(last))));
-        let signature = vec!["input".to_owned(), shape(&last.input)];
+        let signature = vec!["input".to_owned(), shape(&own(&last.input))];
         classes.push(Class { feature: Feature::InputShape, signature, branch: after });
     }
     classes
@@ -121,7 +131,7 @@ pub(crate) fn under_way(steps: &[Step]) -> Vec<Class> {
 pub(crate) fn finished(steps: &[Step]) -> Vec<Class> {
     const MOST_STEPS: usize = 12;
     const MOST_WORDS: usize = 8;
-    let words = steps.last().map_or(0, |last| last.input.split_whitespace().take(MOST_WORDS).count());
+    let words = steps.last().map_or(0, |last| own(&last.input).split_whitespace().take(MOST_WORDS).count());
     vec![
         Class::new(Feature::Steps, format!("ended, {} steps", steps.len().min(MOST_STEPS))),
         Class::new(Feature::Words, format!("ended, {words} words")),
@@ -137,7 +147,8 @@ fn after(steps: usize) -> String {
 /// How many distinct ids a result holds, six standing for more: words of four and more characters with a digit.
 fn ids(step: &Step) -> usize {
     const MOST: usize = 6;
-    let words = step.observation.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let result = result(step);
+    let words = result.split(|c: char| !c.is_alphanumeric() && c != '_');
     let ids = words.filter(|word| word.chars().nth(3).is_some() && word.contains(char::is_numeric));
     ids.collect::<BTreeSet<_>>().len().min(MOST)
 }

@@ -154,13 +154,18 @@ impl Memory {
         Ok(quarantined.collect())
     }
 
+    /// The heuristics that are shown and fit a task.
+    pub(super) async fn fitting(&self, task: &Task) -> Result<Vec<Heuristic>> {
+        let derived = self.derived_soon().await?;
+        Ok(derived.iter().filter(|one| one.is_shown() && one.situation.fits(task)).cloned().collect())
+    }
+
     /// The heuristics to show for a task, best supported first, those of another environment last.
     pub(super) async fn advice_for(&self, task: &Task) -> Result<Vec<Advised>> {
         const MOST: usize = 10;
-        let derived = self.derived_soon().await?;
-        let fitting = derived.iter().filter(|one| one.is_shown() && one.situation.fits(task));
-        let mut advised: Vec<Advised> =
-            fitting.map(|one| Advised { heuristic: one.clone(), freshness: one.freshness(task) }).collect();
+        let fitting = self.fitting(task).await?.into_iter();
+        let advised = fitting.map(|heuristic| Advised { freshness: heuristic.freshness(task), heuristic });
+        let mut advised: Vec<Advised> = advised.collect();
         advised.sort_by_key(|one| matches!(one.freshness, Freshness::Drifted(_)));
         advised.truncate(MOST);
         Ok(advised)

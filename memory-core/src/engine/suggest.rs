@@ -13,7 +13,7 @@ use crate::learn::{contexts, decisions_after, transitions_after};
 use crate::limits;
 use crate::state::Again;
 use crate::text::words;
-use crate::{EpisodeId, Pattern, PatternId, Result, Step, Support, Task};
+use crate::{Advice, EpisodeId, HeuristicId, Pattern, PatternId, Result, Step, Support, Task};
 
 /// The weight of what failed episodes did, beside what successful ones did.
 const FAILED: f64 = 0.25;
@@ -73,6 +73,16 @@ pub enum Reason {
         /// How often anything came next.
         of: f64,
     },
+    /// A heuristic says to do or to avoid it here. It tells about success, and does not change how likely the tool is to come
+    /// next.
+    Advice {
+        /// The heuristic.
+        heuristic: HeuristicId,
+        /// What it says.
+        advice: Advice,
+        /// How large the effect is at least: a log odds ratio of success, negative for what is to be avoided.
+        effect: f64,
+    },
     /// It came next at this point of a similar episode.
     Similar {
         /// The episode.
@@ -125,6 +135,8 @@ impl Memory {
 
         let here = Point::after(steps);
         let distribution = self.decided(self.backed_off(&known), &known);
+        let mut advice = self.fitting(task).await?;
+        advice.retain(|one| one.speaks_after(steps));
         let mut ranked: Vec<(String, f64)> = sharpened(distribution, similar, &here, steps).into_iter().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         if ranked.first().is_some_and(|(_, probability)| *probability < self.inner.abstain_below) {
@@ -132,7 +144,13 @@ impl Memory {
         }
         ranked.truncate(k);
         let suggestion = |(tool, probability): (String, f64)| {
-            let reasons = self.reasons(&tool, &known, similar, &here);
+            let mut reasons = self.reasons(&tool, &known, similar, &here);
+            let about = advice.iter().filter(|one| one.habit.tool == tool);
+            reasons.extend(about.map(|one| Reason::Advice {
+                heuristic: one.id,
+                advice: one.advice,
+                effect: one.effect(),
+            }));
             Suggestion { worked: self.worked(&tool, &known), tool, probability, reasons }
         };
         Ok(ranked.into_iter().map(suggestion).collect())

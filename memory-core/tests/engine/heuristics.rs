@@ -6,7 +6,7 @@ use std::time::Duration;
 use memory_core::testkit::{Fault, Gate, Operation};
 use memory_core::{
     Advice, Advised, Basis, ErrorKind, Feedback, Freshness, Heuristic, HeuristicId, InMemoryStore, Memory, Outcome,
-    Receipt, Recording, Source, Standing, Step, Task,
+    Reason, Receipt, Recording, Source, Standing, Step, Task,
 };
 
 use super::{faulty, fresh, job, lost, record_all};
@@ -334,4 +334,25 @@ async fn renewed(memory: &Memory) {
         }
     }
     panic!("it is never derived again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn suggestions_name_the_advice_about_the_next_step() {
+    let memory = learned(runs(task, 4, 0)).await;
+    let about = async |steps: &[Step], tool: &str| {
+        let suggestions = memory.suggest(&task(0), steps, 9).await.unwrap();
+        let reasons = suggestions.into_iter().filter(|one| one.tool == tool).flat_map(|one| one.reasons);
+        let advice = reasons.filter_map(|reason| match reason {
+            Reason::Advice { advice, effect, .. } => Some((advice, effect)),
+            _ => None,
+        });
+        advice.collect::<Vec<_>>()
+    };
+    let test = about(&[], "test").await;
+    assert_eq!(test.len(), 2, "anywhere, and right after the start");
+    assert!(test.iter().all(|(advice, effect)| *advice == Advice::Do && *effect > 0.0), "{test:?}");
+    let read = about(&[], "read").await;
+    assert!(read.iter().all(|(advice, effect)| *advice == Advice::Avoid && *effect < 0.0) && !read.is_empty());
+    assert_eq!(about(&[Step::new("test")], "test").await, [], "it is done");
+    assert_eq!(about(&[Step::new("test")], "edit").await.len(), 1, "edit right after test");
 }

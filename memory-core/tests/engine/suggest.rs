@@ -343,7 +343,7 @@ async fn it_abstains_below_the_threshold() {
     }
     for threshold in [-0.1, 1.1, f64::NAN] {
         let error = over(threshold).await.unwrap_err().to_string();
-        assert!(error.contains("abstain_below") && error.contains(&threshold.to_string()) && error.contains("0 ..= 1"));
+        assert!(error.contains("abstain_below") && error.contains(&threshold.to_string()) && error.contains("0..=1"));
     }
 }
 
