@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::habit::{Window, contexts as task_contexts, task_signature};
+use crate::habit::{Window, task_signature};
 use crate::state::{self, Again, Class};
 use crate::text::error_signature;
 use crate::{
@@ -217,9 +217,9 @@ impl Observer<'_> {
 }
 
 impl Observer<'_> {
-    /// How episodes fare in this context: language, tags.
+    /// How episodes fare in this context: language, tags, facts about the environment.
     fn context(&mut self) {
-        for context in task_contexts(&self.episode.task) {
+        for context in task_signature(&self.episode.task).into_iter().skip(1) {
             self.see_once(PatternKind::Context, vec![context], self.episode.succeeded());
         }
     }

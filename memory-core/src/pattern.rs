@@ -74,7 +74,7 @@ pub enum PatternKind {
     FailureMode,
     /// How episodes fare that were in this state. Signature: `state`, with a branch for each class (`2 steps`, `2 steps, error,
     /// call again`, `task size 5`, `ended, 3 ids`); or `input` and what the last input looks like, with a branch for each number
-    /// of steps; or one part of the task's context (`language=…`, `tag=…`), with one branch, the empty one. A trial is an episode that was in the state, and went on unless the state is an end; it succeeds if the
+    /// of steps; or one part of the task's context (`language=…`, `tag=…`, `environment […]`), with one branch, the empty one. A trial is an episode that was in the state, and went on unless the state is an end; it succeeds if the
     /// episode did. The branch `0 steps` holds every episode: the base rate.
     Context,
     /// Decision point: which branch after which observation. Signature: the last move and what about it came before in the

@@ -73,6 +73,8 @@ pub struct Pitfall {
 pub struct Recovery {
     /// The tools used, in order; empty if nothing came after the error.
     pub tools: String,
+    /// How many steps that took.
+    pub steps: usize,
     /// The evidence for it: how often it was tried and how often it worked.
     pub support: Support,
     /// What the evidence makes of it.
@@ -164,7 +166,8 @@ impl Memory {
             .into_iter()
             .map(|(tools, evidence)| {
                 let support = self.support(&evidence);
-                Recovery { tools, support, status: support.status(quorum) }
+                let steps = tools.split(" > ").filter(|tool| !tool.is_empty()).count();
+                Recovery { tools, steps, support, status: support.status(quorum) }
             })
             .collect();
         recoveries.sort_by(|a, b| b.support.interval().0.total_cmp(&a.support.interval().0));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use memory_core::testkit::samples;
 use memory_core::{
-    InMemoryStore, Learner, LearnerId, Memory, MemoryStore, MemoryStoreExt, PatternKind, Record, RecordKind, Scan,
-    Status, Step, Support,
+    InMemoryStore, Learner, LearnerId, Memory, MemoryStore, MemoryStoreExt, Outcome, PatternKind, Record, RecordKind,
+    Recording, Scan, Status, Step, Support, Task,
 };
 
 use crate::{clock, counts, failed, fold_of_log, fresh, id_of, over, record_all, worked};
@@ -183,4 +183,16 @@ async fn decision_points_are_forgotten_with_their_episode() {
     assert_eq!(counts(&patterns, decision, "ask"), [1, 1, 1]);
     assert_eq!(memory.lineage(id_of(&patterns, decision)).await.unwrap().len(), 1);
     assert_eq!(patterns, fold_of_log(&memory, memory.learner()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_episodes_fare_is_told_by_language_tag_and_environment() {
+    let memory = fresh().await;
+    let task = || Task::new("fix it").domain("web").language("rust").tag("auth").environment("rustc", "1.95");
+    record_all(&memory, [Recording::new(task(), Outcome::success("")), Recording::new(task(), Outcome::failure(""))])
+        .await;
+    let patterns = memory.patterns().await.unwrap();
+    for context in ["language=rust", "tag=auth", "environment [\"rustc\",\"1.95\"]"] {
+        assert_eq!(counts(&patterns, &format!("context [{context}]"), ""), [2, 2, 1]);
+    }
 }

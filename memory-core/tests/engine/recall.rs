@@ -90,11 +90,13 @@ async fn pitfalls_tell_what_went_wrong_and_what_repaired_it() {
     let [often, once] = &found.pitfalls[..] else { panic!("{:#?}", found.pitfalls) };
     assert_eq!((&often.tool[..], &often.error[..], often.trials), ("test", "error # in '…'", 4.0));
     let [edit, ask] = &often.recoveries[..] else { panic!("{often:#?}") };
+    assert!(edit.steps == edit.tools.split(" > ").count() && edit.steps > 0, "{edit:?}");
     assert_eq!((&edit.tools[..], edit.support.trials, edit.support.successes), ("edit > test", 3.0, 3.0));
     assert_eq!((edit.support.episodes, edit.status), (3.0, Status::Active));
     assert_eq!((&ask.tools[..], ask.support.trials, ask.support.successes), ("ask", 1.0, 0.0));
     assert_eq!(ask.status, Status::Candidate);
     assert_eq!((&once.error[..], once.trials, &once.recoveries[0].tools[..]), ("killed", 1.0, ""));
+    assert_eq!(once.recoveries[0].steps, 0);
 }
 
 #[tokio::test(start_paused = true)]
