@@ -108,6 +108,7 @@ pub struct Watermark {
 }
 
 /// What a store keeps.
+#[expect(clippy::large_enum_variant, reason = "every match on an open episode would pay for a box")]
 #[expect(clippy::exhaustive_enums, reason = "a store must hold every kind of record")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {

@@ -89,6 +89,7 @@ fn full_receipt() -> Receipt {
         advice: BTreeMap::from([(advice(1), true), (advice(u128::MAX), false)]),
         episodes: [samples::episode_id(1), samples::episode_id(2)].into(),
         pitfalls: [samples::pattern(1).id].into(),
+        notes: [samples::note_id(1), samples::note_id(2)].into(),
         feedback: BTreeMap::from([
             (advice(1), Feedback::Used),
             (advice(2), Feedback::Ignored),

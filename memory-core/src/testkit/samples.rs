@@ -272,6 +272,7 @@ fn receipt() -> impl Strategy<Value = Receipt> {
         if !withheld {
             receipt.advice.insert(advice, shown);
             receipt.episodes.insert(episode_id(number));
+            receipt.notes.insert(note_id(number));
             receipt.feedback.extend(feedback.map(|feedback| (advice, feedback)));
         }
         receipt
