@@ -220,7 +220,9 @@ impl Limits {
         if !(0.0..=1.0).contains(&note.salience) {
             return Err(Error::invalid("note.salience", note.salience, "0..=1"));
         }
-        self.name("note.source", &note.source)?;
+        if let Some(source) = &note.source {
+            self.name("note.source", &source.name)?;
+        }
         match note.expires_at {
             Some(expiry) if expiry <= now => {
                 Err(Error::invalid("note.expires_at", expiry, format_args!("after now, {now}")))

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Scope, Status, Vector};
+use crate::{Scope, Source, Status, Trust, Vector};
 
 /// Names every note; random, fixed for ever.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2f4a_9d10_7c3e_4b86_a1d5_60e7_5b92_c8f3);
@@ -16,8 +16,8 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x2f4a_9d10_7c3e_4b86_a1d5_60e7_5b92_c8f
 /// The key, in [`Note::tellings`], of what was told in the note's own scope. No session has this name.
 const HERE: &str = "";
 
-/// The identity of a note: a UUID version 5 of its scope and its text, apart from case, white space and punctuation. The same
-/// note told twice, also by two processes, is the same record.
+/// The identity of a note: a UUID version 5 of its scope, its trust and its text, apart from case, white space and punctuation.
+/// The same note told twice, also by two processes, is the same record; told by a trusted and by an untrusted source, it is two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NoteId(Uuid);
 
@@ -27,16 +27,16 @@ impl NoteId {
         Self(uuid)
     }
 
-    /// The note with this text in this scope.
+    /// The note with this text in this scope, of sources that are trusted so far.
     ///
     /// ```
-    /// use memory_core::{NoteId, Scope};
-    /// let id = |text| NoteId::of(&Scope::default(), text);
+    /// use memory_core::{NoteId, Scope, Trust};
+    /// let id = |text| NoteId::of(&Scope::default(), Trust::Trusted, text);
     /// assert_eq!(id("The user prefers  tabs."), id("the user prefers tabs"));
     /// assert_ne!(id("the user likes C++"), id("the user likes C"));
     /// ```
-    pub fn of(scope: &Scope, text: &str) -> Self {
-        Self(Uuid::new_v5(&NAMESPACE, format!("{scope}\n{}", folded(text)).as_bytes()))
+    pub fn of(scope: &Scope, trust: Trust, text: &str) -> Self {
+        Self(Uuid::new_v5(&NAMESPACE, format!("{scope}\n{trust}\n{}", folded(text)).as_bytes()))
     }
 
     /// The UUID.
@@ -101,9 +101,11 @@ impl fmt::Display for NoteKind {
 /// Something to keep in mind, for [`Memory::remember`](crate::Memory::remember).
 ///
 /// ```
-/// use memory_core::{NewNote, NoteKind};
-/// let note = NewNote::new("deploys are frozen on Fridays").kind(NoteKind::Fact).tag("deploy").source("ops").salience(0.9);
-/// assert_eq!(note.text, "deploys are frozen on Fridays");
+/// use memory_core::{NewNote, NoteKind, Source};
+/// let note = NewNote::new("deploys are frozen on Fridays").kind(NoteKind::Fact).tag("deploy").salience(0.9);
+/// assert_eq!(note.source, None);
+/// let note = note.source(Source::untrusted("forum"));
+/// assert_eq!(note.source.unwrap().name, "forum");
 /// ```
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
@@ -116,24 +118,21 @@ pub struct NewNote {
     pub tags: BTreeSet<String>,
     /// How much it matters, in [0, 1].
     pub salience: f64,
-    /// Who says so; 1 to 128 bytes.
-    pub source: String,
-    /// Whether the source is to be relied on.
-    pub trusted: bool,
+    /// Who says so, and how far that source is trusted; `None` is the source of the [`Memory`](crate::Memory) that is told.
+    pub source: Option<Source>,
     /// When it stops being so; in the future. `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl NewNote {
-    /// A fact of salience one half from the trusted source `agent`, which does not expire.
+    /// A fact of salience one half, which does not expire.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
             kind: NoteKind::Fact,
             tags: BTreeSet::new(),
             salience: 0.5,
-            source: "agent".to_owned(),
-            trusted: true,
+            source: None,
             expires_at: None,
         }
     }
@@ -161,15 +160,8 @@ impl NewNote {
 
     /// Sets who says so.
     #[must_use]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.source = source.into();
-        self
-    }
-
-    /// Sets whether the source is to be relied on.
-    #[must_use]
-    pub fn trusted(mut self, trusted: bool) -> Self {
-        self.trusted = trusted;
+    pub fn source(mut self, source: Source) -> Self {
+        self.source = Some(source);
         self
     }
 
@@ -183,7 +175,8 @@ impl NewNote {
 
 /// What was told of a note in one place, all times together.
 ///
-/// Tellings [merge](Self::merge) to the same whatever their order.
+/// Tellings [merge](Self::merge) to the same whatever their order. How far their sources are trusted is the note's: those of
+/// trusted and of untrusted ones do not mix.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Telling {
@@ -191,14 +184,12 @@ pub struct Telling {
     pub text: Option<String>,
     /// What it was first said to be about.
     pub kind: NoteKind,
-    /// Who said so first.
+    /// The name of the source that said so first.
     pub source: String,
     /// All tags.
     pub tags: BTreeSet<String>,
     /// The highest salience, in [0, 1].
     pub salience: f64,
-    /// Whether all sources were trusted.
-    pub trusted: bool,
     /// When it was first told.
     pub created_at: DateTime<Utc>,
     /// When it was last told.
@@ -210,18 +201,17 @@ pub struct Telling {
 }
 
 impl Telling {
-    /// What is told by this note at this moment.
+    /// What is told by this note at this moment; by the [default](Source::default) source, if the note names none.
     pub fn new(note: NewNote, at: DateTime<Utc>) -> Self {
-        let NewNote { text, kind, tags, salience, source, trusted, expires_at } = note;
+        let NewNote { text, kind, tags, salience, source, expires_at } = note;
         // Adding zero takes the sign from a negative one.
         let salience = salience + 0.0;
-        let text = Some(text);
-        Self { text, kind, source, tags, salience, trusted, created_at: at, updated_at: at, expires_at, seen: 1 }
+        let (text, source) = (Some(text), source.unwrap_or_default().name);
+        Self { text, kind, source, tags, salience, created_at: at, updated_at: at, expires_at, seen: 1 }
     }
 
     /// Both together: told as often as both; the tags of both; the higher salience; the later expiry, and never if one
-    /// never expires; trusted if both are. Text, kind and source are of the one that was told first; between two of one
-    /// moment, of the smaller.
+    /// never expires. Text, kind and source are of the one that was told first; between two of one moment, of the smaller.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         fn order(telling: &Telling) -> (DateTime<Utc>, &Option<String>, NoteKind, &str) {
@@ -230,7 +220,6 @@ impl Telling {
         let (mut first, later) = if order(&self) <= order(&other) { (self, other) } else { (other, self) };
         first.tags.extend(later.tags);
         first.salience = first.salience.max(later.salience);
-        first.trusted &= later.trusted;
         first.updated_at = first.updated_at.max(later.updated_at);
         first.expires_at = first.expires_at.zip(later.expires_at).map(|(a, b)| a.max(b));
         first.seen = first.seen.saturating_add(later.seen);
@@ -254,10 +243,10 @@ pub struct Note {
     pub tags: BTreeSet<String>,
     /// How much it matters, in [0, 1].
     pub salience: f64,
-    /// Who said so first.
+    /// How far all sources that said so are trusted, all of them alike. What untrusted ones told is kept, and never recalled.
+    pub trust: Trust,
+    /// The name of the source that said so first.
     pub source: String,
-    /// Whether all who said so are to be relied on.
-    pub trusted: bool,
     /// When it was first told.
     pub created_at: DateTime<Utc>,
     /// When it was last told.
@@ -271,37 +260,38 @@ pub struct Note {
 }
 
 impl Note {
-    /// The note that was told in its own scope.
-    pub fn new(scope: Scope, telling: Telling) -> Self {
-        Self::of(scope, telling, BTreeMap::new(), HERE)
+    /// The note that was told in its own scope, by a source that is trusted so far.
+    pub fn new(scope: Scope, trust: Trust, telling: Telling) -> Self {
+        Self::of(scope, trust, telling, BTreeMap::new(), HERE)
     }
 
-    /// The agent's note, or the candidate for one, that was told in this session of the agent.
-    pub fn from_session(agent: Scope, session: &str, telling: Telling) -> Self {
-        Self::of(agent, telling, BTreeMap::new(), session)
+    /// The agent's note, or the candidate for one, that was told in this session of the agent, by a source that is trusted so
+    /// far.
+    pub fn from_session(agent: Scope, session: &str, trust: Trust, telling: Telling) -> Self {
+        Self::of(agent, trust, telling, BTreeMap::new(), session)
     }
 
-    /// This note, told again in its own scope.
+    /// This note, told again in its own scope, by a source that is trusted as far.
     #[must_use]
     pub fn told(self, telling: Telling) -> Self {
-        let (scope, tellings) = self.take_apart();
-        Self::of(scope, telling, tellings, HERE)
+        let (scope, trust, tellings) = self.take_apart();
+        Self::of(scope, trust, telling, tellings, HERE)
     }
 
-    /// This agent's note, told again in this session of the agent.
+    /// This agent's note, told again in this session of the agent, by a source that is trusted as far.
     #[must_use]
     pub fn told_in_session(self, session: &str, telling: Telling) -> Self {
-        let (scope, tellings) = self.take_apart();
-        Self::of(scope, telling, tellings, session)
+        let (scope, trust, tellings) = self.take_apart();
+        Self::of(scope, trust, telling, tellings, session)
     }
 
     /// This agent's note without what was told in this session; `None` if nothing is left.
     #[must_use]
     pub fn without_session(self, session: &str) -> Option<Self> {
-        let (scope, mut tellings) = self.take_apart();
+        let (scope, trust, mut tellings) = self.take_apart();
         tellings.remove(session);
         let (place, telling) = tellings.pop_first()?;
-        Some(Self::of(scope, telling, tellings, &place))
+        Some(Self::of(scope, trust, telling, tellings, &place))
     }
 
     /// In how many distinct sessions it was told.
@@ -326,17 +316,17 @@ impl Note {
         self.expires_at.is_none_or(|expiry| expiry > moment)
     }
 
-    /// The scope, and all tellings with their texts.
-    fn take_apart(self) -> (Scope, BTreeMap<String, Telling>) {
-        let Self { scope, text, mut tellings, .. } = self;
+    /// The scope, the trust, and all tellings with their texts.
+    fn take_apart(self) -> (Scope, Trust, BTreeMap<String, Telling>) {
+        let Self { scope, trust, text, mut tellings, .. } = self;
         for telling in tellings.values_mut() {
             telling.text.get_or_insert_with(|| text.clone());
         }
-        (scope, tellings)
+        (scope, trust, tellings)
     }
 
     /// The note of these tellings and one more. All of them have their texts.
-    fn of(scope: Scope, telling: Telling, mut tellings: BTreeMap<String, Telling>, place: &str) -> Self {
+    fn of(scope: Scope, trust: Trust, telling: Telling, mut tellings: BTreeMap<String, Telling>, place: &str) -> Self {
         let here = match tellings.remove(place) {
             Some(before) => before.merge(telling),
             None => telling,
@@ -346,9 +336,9 @@ impl Note {
         for telling in tellings.values_mut().filter(|telling| telling.text == sum.text) {
             telling.text = None;
         }
-        let Telling { text, kind, source, tags, salience, trusted, created_at, updated_at, expires_at, seen } = sum;
+        let Telling { text, kind, source, tags, salience, created_at, updated_at, expires_at, seen } = sum;
         let text = text.unwrap_or_default();
-        let id = NoteId::of(&scope, &text);
+        let id = NoteId::of(&scope, trust, &text);
         Self {
             id,
             scope,
@@ -356,8 +346,8 @@ impl Note {
             kind,
             tags,
             salience,
+            trust,
             source,
-            trusted,
             created_at,
             updated_at,
             expires_at,
@@ -389,9 +379,9 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_of_scope_and_folded_text() {
+    fn the_identity_is_of_scope_trust_and_folded_text() {
         let [own, other] = ["a/b", "a"].map(|path| Scope::try_from(path.to_owned()).unwrap());
-        let id = |text: &str| NoteId::of(&own, text);
+        let id = |text: &str| NoteId::of(&own, Trust::Trusted, text);
         for same in ["Use tabs, not spaces", " use\ttabs not\n\"spaces\"!", "(USE TABS) not spaces…"] {
             assert_eq!(id(same), id("use tabs not spaces"), "{same}");
         }
@@ -399,7 +389,8 @@ mod tests {
         let texts = ["C", "C++", "C#", "5", "-5", "2.5", "25", "a < b", "a > b", "👍", "👎", "?!", "...", "a b", "ab"];
         let distinct: BTreeSet<NoteId> = texts.into_iter().map(id).collect();
         assert_eq!(distinct.len(), texts.len());
-        assert_ne!(id("use tabs"), NoteId::of(&other, "use tabs"));
+        assert_ne!(id("use tabs"), NoteId::of(&other, Trust::Trusted, "use tabs"));
+        assert_ne!(id("use tabs"), NoteId::of(&own, Trust::Untrusted, "use tabs"));
     }
 
     /// What is told, and in which session; the empty name is the agent's own scope.
@@ -410,11 +401,10 @@ mod tests {
             proptest::collection::btree_set(select(vec!["a", "b", "c"]).prop_map(str::to_owned), 0..3),
             select(vec![-0.0, 0.0, 0.3, 1.0]),
             select(vec!["agent", "user"]),
-            any::<bool>(),
             proptest::option::of(0..50_i64),
         );
-        let telling = (note, 0..4_i64).prop_map(|((text, kind, tags, salience, source, trusted, expiry), second)| {
-            let mut note = NewNote::new(text).kind(kind).salience(salience).source(source).trusted(trusted);
+        let telling = (note, 0..4_i64).prop_map(|((text, kind, tags, salience, source, expiry), second)| {
+            let mut note = NewNote::new(text).kind(kind).salience(salience).source(Source::untrusted(source));
             (note.tags, note.expires_at) = (tags, expiry.map(|second| at(100 + second)));
             Telling::new(note, at(second))
         });
@@ -426,7 +416,7 @@ mod tests {
         let agent = Scope::try_from("acme/coder".to_owned()).unwrap();
         let mut tellings = tellings.iter().cloned();
         let (session, telling) = tellings.next().unwrap();
-        let first = Note::from_session(agent, &session, telling);
+        let first = Note::from_session(agent, &session, Trust::Untrusted, telling);
         tellings.fold(first, |note, (session, telling)| note.told_in_session(&session, telling))
     }
 
@@ -459,7 +449,7 @@ mod tests {
             let all = || told.iter().map(|(_, telling)| telling);
             prop_assert_eq!(note.seen as usize, told.len());
             prop_assert_eq!(note.salience, all().map(|telling| telling.salience).fold(0.0, f64::max));
-            prop_assert_eq!(note.trusted, all().all(|telling| telling.trusted));
+            prop_assert_eq!((note.trust, note.id), (Trust::Untrusted, NoteId::of(&note.scope, note.trust, "use tabs")));
             let expiries: Option<Vec<_>> = all().map(|telling| telling.expires_at).collect();
             prop_assert_eq!(note.expires_at, expiries.map(|all| all.into_iter().max().unwrap()));
             let tags: BTreeSet<String> = all().flat_map(|telling| telling.tags.clone()).collect();
@@ -475,13 +465,14 @@ mod tests {
     fn the_status_follows_from_where_it_was_told() {
         let agent = Scope::try_from("acme/coder".to_owned()).unwrap();
         let telling = || Telling::new(NewNote::new("use tabs"), at(0));
-        let note = Note::from_session(agent, "s1", telling()).told_in_session("s1", telling());
+        let note = Note::from_session(agent, "s1", Trust::Trusted, telling()).told_in_session("s1", telling());
         assert_eq!((note.sessions(), note.status(2)), (1, Status::Candidate));
         let note = note.told_in_session("s2", telling());
         assert_eq!((note.sessions(), note.status(2), note.status(3)), (2, Status::Active, Status::Candidate));
         assert_eq!(note.clone().without_session("s1").unwrap().status(2), Status::Candidate);
         assert_eq!(note.told(telling()).status(3), Status::Active);
-        assert_eq!(Note::new(Scope::default(), telling()).status(u32::MAX), Status::Active);
+        let here = Note::new(Scope::default(), Trust::Trusted, telling());
+        assert_eq!(here.status(u32::MAX), Status::Active);
     }
 
     #[test]
@@ -491,7 +482,8 @@ mod tests {
 
     #[test]
     fn a_note_lives_until_it_expires() {
-        let note = Note::new(Scope::default(), Telling::new(NewNote::new("x").expires_at(at(10)), at(0)));
+        let telling = Telling::new(NewNote::new("x").expires_at(at(10)), at(0));
+        let note = Note::new(Scope::default(), Trust::Trusted, telling);
         assert!(note.lives_at(at(10) - TimeDelta::nanoseconds(1)));
         assert!(!note.lives_at(at(10)));
         let note = note.told(Telling::new(NewNote::new("x"), at(0)));

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EpisodeId, HeuristicId, PatternId};
+use crate::{EpisodeId, HeuristicId, NoteId, PatternId};
 
 /// What an agent says about a piece of advice it was shown.
 #[non_exhaustive]
@@ -50,6 +50,8 @@ pub struct Receipt {
     pub episodes: BTreeSet<EpisodeId>,
     /// The pitfalls that were shown.
     pub pitfalls: BTreeSet<PatternId>,
+    /// The notes that were shown.
+    pub notes: BTreeSet<NoteId>,
     /// What the agent said about the advice.
     pub feedback: BTreeMap<HeuristicId, Feedback>,
 }
@@ -57,11 +59,12 @@ pub struct Receipt {
 impl Receipt {
     /// Adds what another recall of the same episode showed.
     pub fn add(&mut self, other: Self) {
-        let Self { withheld, advice, episodes, pitfalls, feedback } = other;
+        let Self { withheld, advice, episodes, pitfalls, notes, feedback } = other;
         self.withheld |= withheld;
         self.advice.extend(advice);
         self.episodes.extend(episodes);
         self.pitfalls.extend(pitfalls);
+        self.notes.extend(notes);
         self.feedback.extend(feedback);
     }
 }

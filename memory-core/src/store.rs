@@ -108,6 +108,7 @@ pub struct Watermark {
 }
 
 /// What a store keeps.
+#[expect(clippy::large_enum_variant, reason = "every match on an open episode would pay for a box")]
 #[expect(clippy::exhaustive_enums, reason = "a store must hold every kind of record")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
@@ -434,6 +435,8 @@ pub struct NoteFilter {
     pub expired_at: Option<DateTime<Utc>>,
     /// It is no candidate at this quorum; see [`Note::status`].
     pub quorum: Option<u32>,
+    /// Its sources are trusted at least so far.
+    pub trust: Option<Trust>,
 }
 
 impl NoteFilter {
@@ -458,11 +461,19 @@ impl NoteFilter {
         self
     }
 
+    /// Sets how far the sources must be trusted at least.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
     /// Whether a note matches.
     pub fn matches(&self, note: &Note) -> bool {
         self.alive_at.is_none_or(|moment| note.lives_at(moment))
             && self.expired_at.is_none_or(|moment| !note.lives_at(moment))
             && self.quorum.is_none_or(|quorum| note.status(quorum) != Status::Candidate)
+            && self.trust.is_none_or(|trust| note.trust >= trust)
     }
 }
 

@@ -56,6 +56,7 @@ CREATE TABLE notes (
     scope TEXT NOT NULL,
     kind TEXT NOT NULL,
     salience REAL NOT NULL,
+    trusted INTEGER NOT NULL, -- how far its sources are trusted: 0 or 1
     told_here INTEGER NOT NULL, -- 1 if it was told in its own scope
     sessions INTEGER NOT NULL, -- distinct sessions in which it was told
     words INTEGER NOT NULL, -- terms of the text, repeated ones counted each time
@@ -69,7 +70,7 @@ CREATE TABLE notes (
 
 -- All that search and filters need to know of a note.
 CREATE INDEX notes_search ON notes (
-    scope, version, words, told_here, sessions, updated_at, updated_nanos, expires_at, expires_nanos, id
+    scope, version, words, told_here, sessions, updated_at, updated_nanos, expires_at, expires_nanos, trusted, id
 );
 CREATE INDEX notes_by_scope ON notes (scope, id);
 CREATE INDEX notes_by_expiry ON notes (expires_at) WHERE expires_at IS NOT NULL;

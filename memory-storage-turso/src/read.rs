@@ -23,13 +23,13 @@ macro_rules! filtered {
 }
 pub(crate) use filtered;
 
-/// What must hold for a note `n`, in SQL; [`note_filter_values`] gives `?1` to `?6`. All of it stands in the index
+/// What must hold for a note `n`, in SQL; [`note_filter_values`] gives `?1` to `?7`. All of it stands in the index
 /// `notes_search`.
 macro_rules! filtered_notes {
     () => {
         "(?2 IS NULL OR n.expires_at IS NULL OR (n.expires_at, n.expires_nanos) > (?2, ?3)) \
          AND (?4 IS NULL OR n.expires_at IS NOT NULL AND (n.expires_at, n.expires_nanos) <= (?4, ?5)) \
-         AND (?6 IS NULL OR n.told_here = 1 OR n.sessions >= ?6)"
+         AND (?6 IS NULL OR n.told_here = 1 OR n.sessions >= ?6) AND (?7 IS NULL OR n.trusted >= ?7)"
     };
 }
 pub(crate) use filtered_notes;
@@ -92,9 +92,9 @@ macro_rules! scan_notes {
                 $index,
                 " LEFT JOIN note_vectors ON note = n.version WHERE ",
                 $scope,
-                " AND n.id > ?7 AND ",
+                " AND n.id > ?8 AND ",
                 filtered_notes!(),
-                " ORDER BY n.id LIMIT ?8"
+                " ORDER BY n.id LIMIT ?9"
             ),
         )
     };
@@ -177,6 +177,7 @@ pub(crate) fn note_filter_values(scope: Option<&Scope>, filter: &NoteFilter) -> 
         expired.into(),
         expired_nanos.into(),
         filter.quorum.into(),
+        filter.trust.map_or(Value::Null, trust),
     ]
 }
 

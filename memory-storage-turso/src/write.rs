@@ -60,9 +60,9 @@ const NOTES: Statements = Statements {
     find: Sql("notes", "SELECT version, CAST(scope AS BLOB) AS scope, words FROM notes WHERE id = ?1"),
     put: Sql(
         "notes",
-        "INSERT INTO notes (version, words, id, scope, kind, salience, told_here, sessions, updated_at, updated_nanos,
+        "INSERT INTO notes (version, words, id, scope, kind, salience, trusted, told_here, sessions, updated_at, updated_nanos,
                             expires_at, expires_nanos, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     ),
     put_vector: Sql("note_vectors", "INSERT INTO note_vectors (note, vector) VALUES (?1, ?2)"),
     put_words: Sql("note_words", "INSERT INTO note_words (rowid, text) VALUES (?1, ?2)"),
@@ -215,6 +215,7 @@ fn note_columns(note: &Note) -> Result<Vec<Value>> {
         note.scope.as_str().into(),
         note.kind.as_str().into(),
         note.salience.into(),
+        trust(note.trust),
         i64::from(note.here().is_some()).into(),
         integer(note.sessions() as u64),
         updated_at.into(),

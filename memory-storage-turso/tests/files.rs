@@ -14,7 +14,8 @@ use common::{
 use memory_core::testkit::process;
 use memory_core::{
     Batch, ErrorKind, HashEmbedder, Key, Memory, MemoryStore, MemoryStoreExt, NewNote, Note, NoteFilter, Outcome,
-    Pattern, Record, RecordKind, Recording, Scan, Scope, Search, Step, StoredNote, Task, Telling, VectorSpace, Version,
+    Pattern, Record, RecordKind, Recording, Scan, Scope, Search, Step, StoredNote, Task, Telling, Trust, VectorSpace,
+    Version,
 };
 use memory_storage_turso::{TursoConfig, TursoStore};
 
@@ -141,7 +142,7 @@ async fn put_notes(path: &Path) {
     for number in 0..3 {
         let mut new = NewNote::new(format!("note {number} of many"));
         new.expires_at = (number == 1).then(|| moment(5));
-        let mut note = Note::new(Scope::default(), Telling::new(new, moment(0)));
+        let mut note = Note::new(Scope::default(), Trust::Trusted, Telling::new(new, moment(0)));
         note.id = note_id(number);
         let vector = Some(vector(&note.text).await);
         put(&store, Record::Note(StoredNote { note: note.into(), vector })).await;

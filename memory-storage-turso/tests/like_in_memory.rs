@@ -6,7 +6,7 @@ mod common;
 use common::{Dice, generated, generated_note, id, moment, note_id, place, put_space, text, vector};
 use memory_core::{
     Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, MemoryStoreExt, NoteFilter, Record, RecordKind, Scan, Scope,
-    Search, Stored, Verdict,
+    Search, Stored, Trust, Verdict,
 };
 use memory_storage_turso::TursoStore;
 
@@ -56,6 +56,7 @@ fn note_filters() -> Vec<NoteFilter> {
         NoteFilter::default().alive_at(moment(9_500)).quorum(2),
         NoteFilter::default().expired_at(moment(9_501)),
         NoteFilter::default().quorum(3),
+        NoteFilter::default().trust(Trust::Trusted),
     ]
 }
 

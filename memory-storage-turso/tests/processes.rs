@@ -89,6 +89,7 @@ fn full_receipt() -> Receipt {
         advice: BTreeMap::from([(advice(1), true), (advice(u128::MAX), false)]),
         episodes: [samples::episode_id(1), samples::episode_id(2)].into(),
         pitfalls: [samples::pattern(1).id].into(),
+        notes: [samples::note_id(1), samples::note_id(2)].into(),
         feedback: BTreeMap::from([
             (advice(1), Feedback::Used),
             (advice(2), Feedback::Ignored),
@@ -147,16 +148,18 @@ fn patterns(first: u32) -> Vec<Record> {
     records
 }
 
-/// Notes of every kind, with every field set and unset, told here and in sessions, and awkward texts.
+/// Notes of every kind and trust, with every field set and unset, told here and in sessions, and awkward texts.
 fn notes(first: u32) -> Vec<Record> {
     let moments = ["2016-12-31T23:59:60.123456789Z", "1969-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"];
     let mut records = Vec::new();
     for (number, kind) in (first..).zip(NoteKind::ALL) {
         let at = moments[records.len() % 3].parse().unwrap();
-        let mut new = NewNote::new("Use tabs").kind(kind).tag("a").salience(0.1 + 0.2).source("user").trusted(false);
+        let trust = [Trust::Trusted, Trust::Untrusted][records.len() % 2];
+        let source = Source { name: "user".to_owned(), trust };
+        let mut new = NewNote::new("Use tabs").kind(kind).tag("a").salience(0.1 + 0.2).source(source);
         new.expires_at = (records.len() % 2 == 0).then_some(at);
         let other = Telling::new(NewNote::new("use  tabs."), samples::time(0));
-        let agent = Note::from_session(samples::scope("acme/coder"), "s-1", Telling::new(new, at));
+        let agent = Note::from_session(samples::scope("acme/coder"), "s-1", trust, Telling::new(new, at));
         let mut note = agent.told(other);
         (note.id, note.seen) = (samples::note_id(number), u32::MAX);
         records.push(samples::noted_with(note, samples::vector(&[1.0, -0.0, f32::MIN_POSITIVE / 2.0])));

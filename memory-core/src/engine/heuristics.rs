@@ -195,6 +195,7 @@ impl Memory {
         });
         receipt.episodes = recalled.episodes.iter().map(|recalled| recalled.episode.id).collect();
         receipt.pitfalls = recalled.pitfalls.iter().map(|pitfall| pitfall.pattern).collect();
+        receipt.notes = recalled.notes.iter().map(|recalled| recalled.note.id).collect();
         (recalled, receipt)
     }
 

@@ -134,7 +134,8 @@ impl Memory {
     }
 
     /// The same memory for what another source tells. What an untrusted source tells is kept and counted apart, and nothing
-    /// that it alone has shown is ever suggested, recalled or advised; see [`quarantined`](Self::quarantined).
+    /// that it alone has shown is ever suggested, recalled or advised; see [`quarantined`](Self::quarantined) and, for notes,
+    /// [`remember`](Self::remember).
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for a name outside 1 to 128 bytes.

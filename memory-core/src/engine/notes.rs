@@ -13,8 +13,8 @@ use super::{Inner, Memory};
 use crate::text::strip_recalled;
 use crate::{
     Batch, Cursor, Durability, Error, ErrorKind, Hit, Key, MemoryStore as _, MemoryStoreExt as _, NewNote, Note,
-    NoteFilter, NoteId, Record, RecordKind, Result, Role, Scan, Scope, Search, Stored, StoredNote, Telling, Vector,
-    Version, limits,
+    NoteFilter, NoteId, Record, RecordKind, Result, Role, Scan, Scope, Search, Stored, StoredNote, Telling, Trust,
+    Vector, Version, limits,
 };
 
 /// How often expired notes are deleted beside the callers.
@@ -74,6 +74,9 @@ impl Memory {
     /// What was told before, apart from case, white space and punctuation, becomes one with it; see [`Telling::merge`]. A
     /// note that has expired is as good as deleted: it is told anew.
     ///
+    /// What trusted and untrusted [sources](crate::Source) tell does not mix: the same text is a note of each, with tellings and
+    /// sessions of its own. The untrusted one is kept, and never recalled; it takes nothing from the trusted one.
+    ///
     /// What is told in a session counts for the agent too. Told in as many distinct sessions as the learner's
     /// [quorum](crate::Learner::quorum), or in the agent's own scope, it is a note of the agent; before, it is a candidate,
     /// which is not recalled. What a session told counts as long as the agent's note has not expired as a whole.
@@ -96,8 +99,9 @@ impl Memory {
         let own = strip_recalled(&note.text).trim().to_owned();
         self.inner.limits.note(&note, &own, now)?;
         note.text = own;
+        let trust = note.source.get_or_insert_with(|| self.source.clone()).trust;
         let (vector, degraded) = self.vector_of(Role::Document, &note.text).await;
-        let told = &StoredTelling { telling: Telling::new(note.clone(), now), text: note.text, vector };
+        let told = &StoredTelling { telling: Telling::new(note.clone(), now), trust, text: note.text, vector };
         let (id, durability, merged) = retry(|| self.put_telling(told)).await?;
         Ok(NoteAck { id, durability, degraded, merged })
     }
@@ -107,7 +111,7 @@ impl Memory {
         let agent = self.scope.as_session();
         let mut places = vec![(self.scope.clone(), None)];
         places.extend(agent.map(|(agent, session)| (agent, Some(session))));
-        let ids: Vec<NoteId> = places.iter().map(|(scope, _)| NoteId::of(scope, &told.text)).collect();
+        let ids: Vec<NoteId> = places.iter().map(|(scope, _)| NoteId::of(scope, told.trust, &told.text)).collect();
         let before = self.stored_notes(&ids).await?;
         let merged = before[0].as_ref().is_some_and(|(_, before)| told.follows(before));
         let mut batch = Batch::new();
@@ -140,21 +144,21 @@ impl Memory {
         }
     }
 
-    /// All notes of this scope that are neither expired nor candidates: by falling salience, then the last told first, then
-    /// by rising id.
+    /// All notes of this scope that are neither expired nor candidates, of whatever trust: by falling salience, then the last
+    /// told first, then by rising id.
     ///
     /// # Errors
     /// The store's errors.
     pub async fn notes(&self) -> Result<Vec<Arc<Note>>> {
-        let scan = Scan::new(RecordKind::Note).scope(self.scope.clone()).notes(self.recallable());
+        let scan = Scan::new(RecordKind::Note).scope(self.scope.clone()).notes(self.in_force());
         let stored = self.inner.store.scan_all(scan).await?;
         let mut notes: Vec<Arc<Note>> = stored.into_iter().filter_map(noted).map(|(_, stored)| stored.note).collect();
         notes.sort_by(|a, b| b.salience.total_cmp(&a.salience).then(b.updated_at.cmp(&a.updated_at)));
         Ok(notes)
     }
 
-    /// The notes that may be recalled now.
-    fn recallable(&self) -> NoteFilter {
+    /// The notes that are neither expired nor candidates now.
+    fn in_force(&self) -> NoteFilter {
         NoteFilter::default().alive_at(self.inner.clock.now()).quorum(self.learner().quorum)
     }
 
@@ -175,7 +179,7 @@ impl Memory {
         let (version, stored) = found.filter(of_scope).ok_or_else(|| no_note(id))?;
         let mut batch = Batch::new().require_unchanged(Key::Note(id), Some(version)).delete(Key::Note(id));
         if let Some((agent, session)) = self.scope.as_session() {
-            let above = NoteId::of(&agent, &stored.note.text);
+            let above = NoteId::of(&agent, stored.note.trust, &stored.note.text);
             batch = self.without_evidence(batch, above, session).await?;
         }
         self.inner.store.commit(&batch).await.map(|_| ())
@@ -194,7 +198,7 @@ impl Memory {
     }
 
     /// Up to `k` notes that have to do with a query, of this scope and of those above it: what a session is told, its agent
-    /// knows and its tenant knows. A note that several of them have comes once.
+    /// knows and its tenant knows. A note that several of them have comes once. What untrusted sources told does not come.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for `k` outside 1..=100 or a query above the limit; the store's errors. An embedder that
@@ -214,7 +218,7 @@ impl Memory {
         vector: Option<&Vector>,
         k: usize,
     ) -> Result<Vec<RecalledNote>> {
-        let filter = self.recallable();
+        let filter = self.in_force().trust(Trust::Trusted);
         let (mut hits, mut scopes) = (Vec::new(), 0);
         for scope in std::iter::successors(Some(self.scope.clone()), Scope::parent) {
             let search = Search::new(scope).for_notes(filter).text(query).vector(vector.cloned()).k(Search::MAX_K);
@@ -234,7 +238,7 @@ impl Memory {
         let mut recalled: Vec<RecalledNote> = found.map(|(hit, note)| self.recalled_note(hit, note)).collect();
         recalled.sort_by(|a, b| b.score.total_cmp(&a.score));
         let mut told = BTreeSet::new();
-        recalled.retain(|recalled| told.insert(NoteId::of(&self.scope, &recalled.note.text)));
+        recalled.retain(|recalled| told.insert(NoteId::of(&self.scope, recalled.note.trust, &recalled.note.text)));
         recalled.truncate(k);
         Ok(recalled)
     }
@@ -264,6 +268,7 @@ impl Memory {
 /// What is told, ready to be added to notes.
 struct StoredTelling {
     telling: Telling,
+    trust: Trust,
     text: String,
     vector: Option<Vector>,
 }
@@ -282,8 +287,8 @@ impl StoredTelling {
         let note = match (before, session) {
             (Some(before), None) => before.told(telling),
             (Some(before), Some(session)) => before.told_in_session(session, telling),
-            (None, None) => Note::new(scope, telling),
-            (None, Some(session)) => Note::from_session(scope, session, telling),
+            (None, None) => Note::new(scope, self.trust, telling),
+            (None, Some(session)) => Note::from_session(scope, session, self.trust, telling),
         };
         // The text is that of the note before, or else the one that was told.
         let vector = match known {

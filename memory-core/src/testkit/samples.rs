@@ -137,8 +137,8 @@ pub fn evidence(bucket: i64, counts: [u64; 3]) -> Evidence {
 /// The note of this number with this text in the default scope, told at [`time`]`(n)`. Its id is the number, not the hash that
 /// [`NoteId::of`] makes, so that notes sort like their numbers.
 pub fn note(n: u32, text: &str) -> Note {
-    let telling = Telling::new(NewNote::new(text).source("testkit"), time(i64::from(n)));
-    Note { id: note_id(n), ..Note::new(Scope::default(), telling) }
+    let telling = Telling::new(NewNote::new(text).source(Source::trusted("testkit")), time(i64::from(n)));
+    Note { id: note_id(n), ..Note::new(Scope::default(), Trust::Trusted, telling) }
 }
 
 /// The id of the note of this number; they sort like the numbers.
@@ -146,13 +146,14 @@ pub const fn note_id(n: u32) -> NoteId {
     NoteId::new(uuid(n as u128))
 }
 
-/// A note with this text in every field that is a text, number `n`, of an agent who was told it in two sessions.
+/// A note with this text in every field that is a text, number `n`, of an agent who was told it in two sessions by an untrusted
+/// source.
 pub fn note_full_of(n: u32, text: &str) -> Note {
-    let telling =
-        || Telling::new(NewNote::new(text).source(text).tag(text).tag(format!("{text}2")), time(i64::from(n)));
-    let other = Telling::new(NewNote::new(format!("{text}.")).source(text), time(i64::from(n) + 1));
-    let note = Note::from_session(scope("acme/coder"), "s-1", telling()).told(other).told_in_session("s-2", telling());
-    Note { id: note_id(n), ..note }
+    let told = |said: &str| NewNote::new(said).source(Source::untrusted(text));
+    let telling = || Telling::new(told(text).tag(text).tag(format!("{text}2")), time(i64::from(n)));
+    let other = Telling::new(told(&format!("{text}.")), time(i64::from(n) + 1));
+    let note = Note::from_session(scope("acme/coder"), "s-1", Trust::Untrusted, telling());
+    Note { id: note_id(n), ..note.told(other).told_in_session("s-2", telling()) }
 }
 
 /// The record of a note without a vector.
@@ -272,6 +273,7 @@ fn receipt() -> impl Strategy<Value = Receipt> {
         if !withheld {
             receipt.advice.insert(advice, shown);
             receipt.episodes.insert(episode_id(number));
+            receipt.notes.insert(note_id(number));
             receipt.feedback.extend(feedback.map(|feedback| (advice, feedback)));
         }
         receipt

@@ -1,6 +1,10 @@
 //! What recalls show or withhold, what agents say about it, and what it did to the outcome.
 
-use memory_core::{Basis, ErrorKind, Feedback, InMemoryStore, Memory, MemoryBuilder, Outcome, Recording, Step, Task};
+use std::collections::BTreeSet;
+
+use memory_core::{
+    Basis, ErrorKind, Feedback, InMemoryStore, Memory, MemoryBuilder, NewNote, NoteId, Outcome, Recording, Step, Task,
+};
 
 use super::{clock, record_all};
 
@@ -109,6 +113,32 @@ async fn holding_out_withholds_by_chance_and_uplift_compares() {
     );
     assert!(overall.interval.0 < 0.5 && 0.5 < overall.interval.1 && overall.interval.0 > 0.0, "{overall:?}");
     assert!(!uplift.heuristics.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_are_in_the_receipt_and_withheld_with_the_rest() {
+    let memory = advising(|builder| builder.hold_out(0.5)).await;
+    let tell = async |text: &str| memory.remember(NewNote::new(text)).await.unwrap().id;
+    let mut withheld = 0;
+    for turn in 0..20 {
+        let early = tell(&format!("repair the login with care, case {turn}")).await;
+        let mut episode = memory.start(task(0)).await.unwrap();
+        let recalled = episode.recall(3).await.unwrap();
+        let shown: BTreeSet<NoteId> = recalled.notes.iter().map(|recalled| recalled.note.id).collect();
+        assert_eq!(shown, if recalled.withheld { [].into() } else { [early].into() });
+        assert_eq!(episode.receipt().await.unwrap().notes, shown);
+        // What was shown stays, although it is forgotten; what another recall shows comes to it.
+        memory.forget(early).await.unwrap();
+        let late = tell(&format!("the login again, case {turn}")).await;
+        episode.recall(3).await.unwrap();
+        let shown: BTreeSet<NoteId> = if recalled.withheld { [].into() } else { [early, late].into() };
+        assert_eq!(episode.receipt().await.unwrap().notes, shown);
+        episode.complete(Outcome::success("")).await.unwrap();
+        assert_eq!(memory.episode(episode.id()).await.unwrap().receipt.as_ref().unwrap().notes, shown);
+        memory.forget(late).await.unwrap();
+        withheld += usize::from(recalled.withheld);
+    }
+    assert!((1..20).contains(&withheld), "{withheld} of 20");
 }
 
 #[tokio::test(start_paused = true)]

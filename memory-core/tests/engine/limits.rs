@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use memory_core::testkit::samples;
 use memory_core::{
     Embedder, Episode, Error, ErrorKind, InMemoryStore, Learner, Limits, Memory, MemoryBuilder, MemoryStore, NewNote,
-    Outcome, Recording, Result, Role, Scope, Step, StepDurability, Task, Vector, VectorSpace,
+    Outcome, Recording, Result, Role, Scope, Source, Step, StepDurability, Task, Vector, VectorSpace,
 };
 
 use crate::{clock, fresh, over, stored, worked};
@@ -318,9 +318,10 @@ async fn limits_can_be_set() {
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
     assert_eq!(memory.recall(&Task::new("123456"), 1).await.unwrap_err().kind(), ErrorKind::Invalid);
-    let note = |text: &str| NewNote::new(text).source("123456").tag("12");
+    let note = |text: &str| NewNote::new(text).source(Source::trusted("123456")).tag("12");
     memory.remember(note("1234567")).await.unwrap();
-    for note in [note("12345678"), note("1").source("1234567"), note("2").tag("x"), NewNote::new("3").tag("123")] {
+    let named = note("1").source(Source::trusted("1234567"));
+    for note in [note("12345678"), named, note("2").tag("x"), NewNote::new("3").tag("123")] {
         assert_eq!(memory.remember(note).await.unwrap_err().kind(), ErrorKind::Invalid);
     }
     assert_eq!(stored(&memory).await.episodes, 1);

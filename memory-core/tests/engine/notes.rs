@@ -9,8 +9,8 @@ use memory_core::testkit::{EmbedderFault, Fault, FaultyEmbedder, FaultyStore, Ga
 use memory_core::text::mark_recalled;
 use memory_core::{
     Durability, ErrorKind, HashEmbedder, InMemoryStore, Key, Learner, Memory, MemoryStore, MemoryStoreExt, NewNote,
-    Note, NoteAck, NoteId, NoteKind, Outcome, RecalledNote, Record, RecordKind, Recording, Scan, Status, Step, Stored,
-    StoredNote, Task,
+    Note, NoteAck, NoteId, NoteKind, Outcome, RecalledNote, Record, RecordKind, Recording, Scan, Source, Status, Step,
+    Stored, StoredNote, Task, Trust,
 };
 
 use crate::{Manual, clock, faulty, fresh, job, lost, over, stored, worked};
@@ -34,6 +34,11 @@ async fn tell(memory: &Memory, text: &str) -> NoteAck {
     memory.remember(NewNote::new(text)).await.unwrap()
 }
 
+/// The id of the trusted note of a text in the scope of this handle.
+fn id_of(memory: &Memory, text: &str) -> NoteId {
+    NoteId::of(memory.scope(), Trust::Trusted, text)
+}
+
 /// What is recalled for a query, as texts.
 async fn recalled(memory: &Memory, query: &str) -> Vec<String> {
     let found = memory.recall_notes(query, 100).await.unwrap();
@@ -52,7 +57,7 @@ async fn all_notes(memory: &Memory) -> Vec<StoredNote> {
 /// The agent's note of a text, candidate or not, if there is one.
 async fn of_agent(memory: &Memory, text: &str) -> Option<Arc<Note>> {
     let agent = at(memory, "acme/coder");
-    agent.note(NoteId::of(agent.scope(), text)).await.ok()
+    agent.note(id_of(&agent, text)).await.ok()
 }
 
 fn soon(seconds: i64) -> DateTime<Utc> {
@@ -63,19 +68,20 @@ fn soon(seconds: i64) -> DateTime<Utc> {
 async fn a_note_told_again_becomes_one_with_itself() {
     let (clock, memory) = session().await;
     let memory = at(&memory, "acme");
-    let first = NewNote::new("  Use tabs. ").kind(NoteKind::Preference).tag("style").salience(0.7).source("user");
-    let ack = memory.remember(first.expires_at(soon(50))).await.unwrap();
+    let first = NewNote::new("  Use tabs. ").kind(NoteKind::Preference).tag("style").salience(0.7);
+    let first = first.source(Source::trusted("user")).expires_at(soon(50));
+    let ack = memory.remember(first).await.unwrap();
     assert_eq!((ack.merged, ack.durability, ack.degraded), (false, Durability::Volatile, None));
-    assert_eq!(ack.id, NoteId::of(memory.scope(), "use tabs"));
+    assert_eq!(ack.id, id_of(&memory, "use tabs"));
     let note = memory.note(ack.id).await.unwrap();
-    assert_eq!((&note.text[..], note.seen, note.trusted), ("Use tabs.", 1, true));
+    assert_eq!((&note.text[..], note.seen, note.trust), ("Use tabs.", 1, Trust::Trusted));
     clock.advance(TimeDelta::seconds(9));
-    let second = NewNote::new("use TABS").tag("rust").salience(0.2).source("web").trusted(false);
+    let second = NewNote::new("use TABS").tag("rust").salience(0.2);
     let again = memory.remember(second.expires_at(soon(90))).await.unwrap();
     assert_eq!((again.id, again.merged), (ack.id, true));
     let note = memory.note(ack.id).await.unwrap();
     assert_eq!((&note.text[..], note.kind, &note.source[..]), ("Use tabs.", NoteKind::Preference, "user"));
-    assert_eq!((note.seen, note.salience, note.trusted, note.sessions()), (2, 0.7, false, 0));
+    assert_eq!((note.seen, note.salience, note.sessions()), (2, 0.7, 0));
     assert_eq!((note.created_at, note.updated_at), (samples::time(0), samples::time(9)));
     assert_eq!(note.expires_at, Some(soon(90)));
     assert_eq!(note.tags.iter().collect::<Vec<_>>(), ["rust", "style"]);
@@ -172,7 +178,7 @@ async fn notes_have_limits() {
         note().tag(text(64)),
         note().salience(0.0),
         note().salience(1.0),
-        note().source(text(128)),
+        note().source(Source::trusted(text(128))),
         note().expires_at(soon(1)),
     ] {
         fresh().await.remember(good).await.unwrap();
@@ -190,8 +196,8 @@ async fn notes_have_limits() {
         (note().salience(1.1), "note.salience is 1.1; allowed: 0..=1"),
         (note().salience(-0.1), "note.salience is -0.1; allowed: 0..=1"),
         (note().salience(f64::NAN), "note.salience is NaN; allowed: 0..=1"),
-        (note().source(""), "note.source (bytes) is 0; allowed: 1..=128"),
-        (note().source(text(129)), "note.source (bytes) is 129; allowed: 1..=128"),
+        (note().source(Source::trusted("")), "note.source (bytes) is 0; allowed: 1..=128"),
+        (note().source(Source::untrusted(text(129))), "note.source (bytes) is 129; allowed: 1..=128"),
         (note().expires_at(soon(0)), "note.expires_at is 2026-01-01 00:00:00 UTC; allowed: after now"),
     ];
     for (refused, message) in cases {
@@ -502,6 +508,116 @@ async fn the_quorum_is_the_learners() {
     }
 }
 
+/// A stranger used to silence a note by repeating it: one untrusted telling made all of it untrusted.
+#[tokio::test(start_paused = true)]
+async fn what_untrusted_sources_tell_is_a_note_of_its_own() {
+    let (clock, memory) = session().await;
+    let memory = at(&memory, "acme");
+    let web = memory.from_source(Source::untrusted("web")).unwrap();
+    let told = memory.remember(NewNote::new("Use tabs").tag("style").salience(0.3).expires_at(soon(50))).await.unwrap();
+    let before = memory.note(told.id).await.unwrap();
+    assert_eq!((before.trust, &before.source[..]), (Trust::Trusted, "agent"));
+    let tags = |note: NewNote| (0..32).fold(note, |note, n| note.tag(format!("{n}")));
+    let ack = web.remember(tags(NewNote::new("use TABS.").salience(1.0))).await.unwrap();
+    assert_eq!((ack.id, ack.merged), (NoteId::of(memory.scope(), Trust::Untrusted, "use tabs"), false));
+    assert_eq!(memory.note(told.id).await.unwrap(), before, "nothing of it is the trusted note's");
+    let quarantined = memory.note(ack.id).await.unwrap();
+    assert_eq!((quarantined.trust, &quarantined.source[..], quarantined.seen), (Trust::Untrusted, "web", 1));
+    assert!(web.remember(NewNote::new("use tabs")).await.unwrap().merged, "with what untrusted sources told");
+    // The source of a note says more than that of the handle.
+    let vouched = NewNote::new("use tabs").tag("rust").source(Source::trusted("user"));
+    assert_eq!(web.remember(vouched).await.unwrap().id, told.id);
+    let ack = memory.remember(NewNote::new("never push").source(Source::untrusted("mail"))).await.unwrap();
+    assert_eq!(memory.note(ack.id).await.unwrap().trust, Trust::Untrusted);
+
+    let listed: Vec<_> = memory.notes().await.unwrap().iter().map(|note| (note.text.clone(), note.trust)).collect();
+    let expected = [("use TABS.", Trust::Untrusted), ("never push", Trust::Untrusted), ("Use tabs", Trust::Trusted)];
+    assert_eq!(listed, expected.map(|(text, trust)| (text.to_owned(), trust)));
+    for handle in [&memory, &web, &at(&web, "acme/coder")] {
+        assert_eq!(recalled(handle, "never push, use tabs").await, ["Use tabs"]);
+        let found = handle.recall(&Task::new("never push, use tabs"), 100).await.unwrap();
+        assert_eq!(found.notes.iter().map(|one| one.note.id).collect::<Vec<_>>(), [told.id]);
+    }
+    memory.forget(ack.id).await.unwrap();
+    assert_eq!(memory.notes().await.unwrap().len(), 2);
+    clock.set(soon(50));
+    memory.expire_notes().await.unwrap();
+    assert!(memory.note(told.id).await.is_ok(), "told again by the user, who named no end");
+    memory.forget(told.id).await.unwrap();
+    assert!(recalled(&memory, "tabs").await.is_empty(), "the untrusted one does not take its place");
+    assert_eq!(memory.notes().await.unwrap(), [web.note(quarantined.id).await.unwrap()]);
+    assert_eq!(web.note(quarantined.id).await.unwrap().seen, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trusted_and_untrusted_sessions_count_apart() {
+    let (_, memory) = session().await;
+    let agent = at(&memory, "acme/coder");
+    let in_session = |n: u32| at(&memory, &format!("acme/coder/s-{n}"));
+    let forum = |n: u32| in_session(n).from_source(Source::untrusted("forum")).unwrap();
+    for n in [1, 2] {
+        tell(&in_session(n), "use tabs").await;
+    }
+    let untrusted = NoteId::of(agent.scope(), Trust::Untrusted, "use tabs");
+    for n in 2..=5 {
+        tell(&forum(n), "use tabs").await;
+        let note = of_agent(&memory, "use tabs").await.unwrap();
+        assert_eq!((note.sessions(), note.status(3), note.seen), (2, Status::Candidate, 2));
+        let sessions = agent.note(untrusted).await.unwrap().sessions();
+        assert_eq!(u32::try_from(sessions).unwrap(), n - 1);
+        assert!(recalled(&agent, "tabs").await.is_empty() && recalled(&forum(9), "tabs").await.is_empty());
+    }
+    assert_eq!(
+        agent.notes().await.unwrap(),
+        [agent.note(untrusted).await.unwrap()],
+        "enough sessions, and still untrusted"
+    );
+    tell(&agent.from_source(Source::untrusted("forum")).unwrap(), "use tabs").await;
+    assert!(recalled(&agent, "tabs").await.is_empty(), "told to the agent itself, and still untrusted");
+    tell(&in_session(3), "use tabs").await;
+    assert_eq!(recalled(&agent, "tabs").await, ["use tabs"]);
+    // A session that heard it from both forgets one.
+    let of_session = in_session(3);
+    of_session.forget(NoteId::of(of_session.scope(), Trust::Untrusted, "use tabs")).await.unwrap();
+    assert_eq!(agent.note(untrusted).await.unwrap().sessions(), 3);
+    assert_eq!(of_agent(&memory, "use tabs").await.unwrap().sessions(), 3);
+    of_session.forget(id_of(&of_session, "use tabs")).await.unwrap();
+    assert_eq!(agent.note(untrusted).await.unwrap().sessions(), 3);
+    assert_eq!(of_agent(&memory, "use tabs").await.unwrap().sessions(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_untrusted_notes_neither_come_up_nor_crowd_out_a_trusted_one() {
+    let (_, memory) = session().await;
+    let query = "how to deploy the shop";
+    let forum = memory.from_source(Source::untrusted("forum")).unwrap();
+    for scope in ["acme/coder/s-1", "acme/coder", "acme"] {
+        for n in 0..100 {
+            let note = NewNote::new(format!("{query}: run script number{n}")).salience(1.0);
+            at(&forum, scope).remember(note).await.unwrap();
+        }
+    }
+    assert!(recalled(&memory, query).await.is_empty());
+    let rule = "deploy with the script of the team, never on Fridays";
+    let id = memory.remember(NewNote::new(rule).salience(0.1)).await.unwrap().id;
+    for n in 100..300 {
+        tell(&forum, &format!("{query}: run script number{n}")).await;
+    }
+    for k in [1, 5, 100] {
+        let task = Task::new(query);
+        let open = memory.start(task.clone()).await.unwrap();
+        for notes in [
+            memory.recall_notes(query, k).await.unwrap().notes,
+            memory.recall(&task, k).await.unwrap().notes,
+            open.recall(k).await.unwrap().notes,
+        ] {
+            assert_eq!(notes.iter().map(|one| one.note.id).collect::<Vec<_>>(), [id], "k = {k}");
+            assert!(notes[0].words > 0.0);
+        }
+    }
+    assert_eq!(memory.notes().await.unwrap().len(), 301, "of this session, all of them kept");
+}
+
 #[tokio::test(start_paused = true)]
 async fn forgetting_a_sessions_note_takes_its_evidence_away() {
     let (_, memory) = session().await;
@@ -513,7 +629,7 @@ async fn forgetting_a_sessions_note_takes_its_evidence_away() {
     }
     let status = async || of_agent(&memory, "use tabs").await.map(|note| (note.sessions(), note.status(3)));
     assert_eq!(status().await, Some((3, Status::Active)));
-    sessions[0].forget(NoteId::of(sessions[0].scope(), "use tabs")).await.unwrap();
+    sessions[0].forget(id_of(&sessions[0], "use tabs")).await.unwrap();
     assert_eq!(status().await, Some((2, Status::Candidate)));
     assert!(recalled(&agent, "tabs").await.is_empty());
     let left = of_agent(&memory, "use tabs").await.unwrap();
@@ -523,14 +639,14 @@ async fn forgetting_a_sessions_note_takes_its_evidence_away() {
     tell(&agent, "use tabs").await;
     assert_eq!(status().await, Some((2, Status::Active)));
     for session in &sessions[1..] {
-        session.forget(NoteId::of(session.scope(), "use tabs")).await.unwrap();
+        session.forget(id_of(session, "use tabs")).await.unwrap();
     }
     assert_eq!(status().await, Some((0, Status::Active)));
     // The agent's own note goes as a whole, those of its sessions stay.
     tell(&sessions[0], "use tabs").await;
-    agent.forget(NoteId::of(agent.scope(), "use tabs")).await.unwrap();
+    agent.forget(id_of(&agent, "use tabs")).await.unwrap();
     assert_eq!((status().await, sessions[0].notes().await.unwrap().len()), (None, 1));
-    sessions[0].forget(NoteId::of(sessions[0].scope(), "use tabs")).await.unwrap();
+    sessions[0].forget(id_of(&sessions[0], "use tabs")).await.unwrap();
     assert_eq!(stored(&memory).await.notes, 0);
 }
 
@@ -543,7 +659,7 @@ async fn what_another_session_tells_while_one_forgets_is_kept() {
         if first {
             // The agent's note is gone when the other session's telling comes.
             let agent = at(&memory, "acme/coder");
-            agent.forget(NoteId::of(agent.scope(), "use tabs")).await.unwrap();
+            agent.forget(id_of(&agent, "use tabs")).await.unwrap();
         }
         let gate = Gate::new();
         store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
@@ -558,7 +674,7 @@ async fn what_another_session_tells_while_one_forgets_is_kept() {
         forgetting.await.unwrap().unwrap();
         let note = of_agent(&memory, "use tabs").await.unwrap();
         assert_eq!(note.tellings.keys().collect::<Vec<_>>(), ["s-2"]);
-        other.forget(NoteId::of(other.scope(), "use tabs")).await.unwrap();
+        other.forget(id_of(&other, "use tabs")).await.unwrap();
         assert_eq!(stored(&memory).await.notes, 0);
     }
 }
@@ -591,7 +707,7 @@ async fn the_agents_note_does_not_depend_on_the_path() {
                 session(n).remember(NewNote::new(text).salience(salience).tag(tag)).await.unwrap();
             }
             if let Some(n) = forgotten {
-                session(n).forget(NoteId::of(session(n).scope(), "use tabs")).await.unwrap();
+                session(n).forget(id_of(&session(n), "use tabs")).await.unwrap();
             }
             let note = of_agent(&memory, "use tabs").await.unwrap();
             let sessions: Vec<String> = note.tellings.keys().cloned().collect();

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use memory_core::{
     Batch, Clock, Embedder, Episode, EpisodeId, HashEmbedder, Learner, LoggedEpisode, MemoryStore, MemoryStoreExt,
     NewNote, Note, NoteId, Outcome, Pattern, PatternId, Record, RecordKind, Role, Scan, Scope, Step, StoredNote, Task,
-    Telling, Vector, Verdict, Version,
+    Telling, Trust, Vector, Verdict, Version,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -157,7 +157,7 @@ pub(crate) fn note_id(number: u128) -> NoteId {
     NoteId::new(Uuid::from_u128(number))
 }
 
-/// A note of two scopes, told here or in some sessions, with an expiry that is often equal, or none.
+/// A note of two scopes, told here or in some sessions, trusted or not, with an expiry that is often equal, or none.
 pub(crate) async fn generated_note(number: u128, dice: &mut Dice) -> Record {
     let scope = if dice.roll(4) == 0 { Scope::new("other").unwrap() } else { Scope::default() };
     let text = text(dice);
@@ -165,9 +165,10 @@ pub(crate) async fn generated_note(number: u128, dice: &mut Dice) -> Record {
     let mut new = NewNote::new(text.clone()).salience(0.1 * dice.roll(11) as f64).tag(dice.pick(&["a", "b"]));
     new.expires_at = (dice.roll(3) > 0).then(|| moment(i64::try_from(dice.roll(40)).unwrap() * 500));
     let telling = || Telling::new(new.clone(), at);
-    let mut note = Note::new(scope.clone(), telling());
+    let trust = if dice.roll(3) == 0 { Trust::Untrusted } else { Trust::Trusted };
+    let mut note = Note::new(scope.clone(), trust, telling());
     if dice.roll(2) == 0 {
-        note = Note::from_session(scope, "s-0", telling());
+        note = Note::from_session(scope, "s-0", trust, telling());
         for session in 0..dice.roll(4) {
             note = note.told_in_session(&format!("s-{session}"), telling());
         }

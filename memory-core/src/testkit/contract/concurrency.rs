@@ -15,7 +15,7 @@ use super::{commit, get, number, put};
 use crate::testkit::samples::{self, episode, logged};
 use crate::{
     Batch, Condition, Cursor, Key, MemoryStore, MemoryStoreExt, NewNote, Note, Record, RecordKind, Scan, Stored,
-    Telling, Version, Watermark,
+    Telling, Trust, Version, Watermark,
 };
 
 /// Runs so many tasks at once, each on a thread of its own, from a common start to their ends. They may borrow, as tokio's
@@ -94,7 +94,7 @@ pub async fn conditional_tellings_are_not_lost(store: &dyn MemoryStore) {
             let telling = Telling::new(NewNote::new("note"), samples::time(told));
             let note = match seen.map(|stored| stored.record) {
                 Some(Record::Note(stored)) => Note::clone(&stored.note).told_in_session(&session, telling),
-                _ => Note::from_session(samples::scope("acme/coder"), &session, telling),
+                _ => Note::from_session(samples::scope("acme/coder"), &session, Trust::Trusted, telling),
             };
             let note = samples::noted(Note { id: samples::note_id(1), ..note });
             match store.commit(&Batch::new().require_unchanged(key(), version).put(note)).await {

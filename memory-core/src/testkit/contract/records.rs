@@ -11,7 +11,7 @@ use crate::testkit::samples::{
 };
 use crate::{
     Batch, Episode, ErrorKind, Key, Lease, MemoryStore, NewNote, Note, NoteFilter, NoteKind, OpenedEpisode, OpenedStep,
-    Outcome, PatternId, PatternKind, Record, RecordKind, Scan, Scope, Search, Step, Task, Telling, VectorSpace,
+    Outcome, PatternId, PatternKind, Record, RecordKind, Scan, Scope, Search, Step, Task, Telling, Trust, VectorSpace,
     Version,
 };
 
@@ -35,8 +35,9 @@ pub async fn returns_every_kind_of_record_as_it_was_put(store: &dyn MemoryStore)
         records.push(Record::Pattern(pattern));
     }
     for (n, kind) in (40..).zip(NoteKind::ALL) {
-        let note = NewNote::new("a note of this kind").kind(kind).tag("a").trusted(false).expires_at(time(9));
-        let told = Note::new(samples::scope(&scopes[n as usize % 3]), Telling::new(note, time(1)));
+        let note = NewNote::new("a note of this kind").kind(kind).tag("a").expires_at(time(9));
+        let trust = [Trust::Trusted, Trust::Untrusted][n as usize % 2];
+        let told = Note::new(samples::scope(&scopes[n as usize % 3]), trust, Telling::new(note, time(1)));
         records.push(noted_with(Note { id: samples::note_id(n), ..told }, vector(&[1.0, -2.0, 0.25])));
     }
     let mut bare = episode(30, "");

@@ -188,11 +188,13 @@ pub(super) fn filtered_notes() -> (Vec<Note>, Vec<(NoteFilter, Vec<u128>)>) {
         note.expires_at = expiry;
         Telling::new(note, time(0))
     };
-    let here = |expiry| Note::new(Scope::default(), telling(expiry));
-    let in_sessions = |expiry, sessions: &[&str]| {
-        let first = Note::from_session(Scope::default(), sessions[0], telling(expiry));
+    let of = |trust, expiry| Note::new(Scope::default(), trust, telling(expiry));
+    let here = |expiry| of(Trust::Trusted, expiry);
+    let in_sessions_of = |trust, expiry, sessions: &[&str]| {
+        let first = Note::from_session(Scope::default(), sessions[0], trust, telling(expiry));
         sessions[1..].iter().fold(first, |note, session| note.told_in_session(session, telling(expiry)))
     };
+    let in_sessions = |expiry, sessions: &[&str]| in_sessions_of(Trust::Trusted, expiry, sessions);
     let notes = [
         here(None),
         here(Some(time(10))),
@@ -200,26 +202,32 @@ pub(super) fn filtered_notes() -> (Vec<Note>, Vec<(NoteFilter, Vec<u128>)>) {
         in_sessions(None, &["a"]),
         in_sessions(Some(time(20)), &["a", "b"]),
         in_sessions(Some(time(-5)), &["a", "b", "c", "a"]).told(telling(Some(time(-5)))),
+        of(Trust::Untrusted, Some(time(15))),
+        in_sessions_of(Trust::Untrusted, None, &["a", "b"]),
     ];
     let all = NoteFilter::default;
     let filters = vec![
-        (all(), vec![1, 2, 3, 4, 5, 6]),
-        (all().alive_at(time(-6)), vec![1, 2, 3, 4, 5, 6]),
-        (all().alive_at(time(10)), vec![1, 3, 4, 5]),
-        (all().alive_at(time(10) - instant), vec![1, 2, 3, 4, 5]),
-        (all().alive_at(time(1_000)), vec![1, 4]),
+        (all(), vec![1, 2, 3, 4, 5, 6, 7, 8]),
+        (all().alive_at(time(-6)), vec![1, 2, 3, 4, 5, 6, 7, 8]),
+        (all().alive_at(time(10)), vec![1, 3, 4, 5, 7, 8]),
+        (all().alive_at(time(10) - instant), vec![1, 2, 3, 4, 5, 7, 8]),
+        (all().alive_at(time(1_000)), vec![1, 4, 8]),
         (all().expired_at(time(-6)), vec![]),
         (all().expired_at(time(10)), vec![2, 6]),
         (all().expired_at(time(10) - instant), vec![6]),
         (all().expired_at(time(10) + instant), vec![2, 3, 6]),
-        (all().expired_at(time(1_000)), vec![2, 3, 5, 6]),
-        (all().quorum(1), vec![1, 2, 3, 4, 5, 6]),
-        (all().quorum(2), vec![1, 2, 3, 5, 6]),
-        (all().quorum(3), vec![1, 2, 3, 6]),
-        (all().quorum(u32::MAX), vec![1, 2, 3, 6]),
-        (all().alive_at(time(10)).quorum(2), vec![1, 3, 5]),
-        (all().expired_at(time(1_000)).quorum(3), vec![2, 3, 6]),
-        (all().alive_at(time(0)).expired_at(time(15)), vec![2, 3]),
+        (all().expired_at(time(1_000)), vec![2, 3, 5, 6, 7]),
+        (all().quorum(1), vec![1, 2, 3, 4, 5, 6, 7, 8]),
+        (all().quorum(2), vec![1, 2, 3, 5, 6, 7, 8]),
+        (all().quorum(3), vec![1, 2, 3, 6, 7]),
+        (all().quorum(u32::MAX), vec![1, 2, 3, 6, 7]),
+        (all().alive_at(time(10)).quorum(2), vec![1, 3, 5, 7, 8]),
+        (all().expired_at(time(1_000)).quorum(3), vec![2, 3, 6, 7]),
+        (all().alive_at(time(0)).expired_at(time(15)), vec![2, 3, 7]),
+        (all().trust(Trust::Untrusted), vec![1, 2, 3, 4, 5, 6, 7, 8]),
+        (all().trust(Trust::Trusted), vec![1, 2, 3, 4, 5, 6]),
+        (all().trust(Trust::Trusted).expired_at(time(1_000)), vec![2, 3, 5, 6]),
+        (all().trust(Trust::Trusted).alive_at(time(10)).quorum(2), vec![1, 3, 5]),
     ];
     (numbered(notes), filters)
 }
@@ -230,7 +238,7 @@ fn numbered(notes: impl IntoIterator<Item = Note>) -> Vec<Note> {
 }
 
 /// Every part of a filter of notes keeps to its notes, alone and with the others, to the nanosecond, in a scope and in all.
-pub async fn scan_filters_notes_by_expiry_and_evidence(store: &dyn MemoryStore) {
+pub async fn scan_filters_notes_by_expiry_evidence_and_trust(store: &dyn MemoryStore) {
     let (notes, filters) = filtered_notes();
     put(store, notes.into_iter().map(noted)).await;
     for (filter, expected) in filters {
@@ -305,12 +313,14 @@ pub async fn scan_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
                 Filter::default().verdict(Verdict::Success),
                 Filter::default().completed(Some(time(0)), None),
                 Filter::default().completed(None, Some(time(0))),
+                Filter::default().trust(Trust::Trusted),
             ];
             refused.extend(filters.map(|filter| scans(kind).filter(filter)));
         }
         if kind != RecordKind::Note {
             let any = NoteFilter::default;
-            let filters = [any().alive_at(time(0)), any().expired_at(time(0)), any().quorum(1)];
+            let by_trust = any().trust(Trust::Trusted);
+            let filters = [any().alive_at(time(0)), any().expired_at(time(0)), any().quorum(1), by_trust];
             refused.extend(filters.map(|filter| scans(kind).notes(filter)));
         }
     }

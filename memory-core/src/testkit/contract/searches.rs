@@ -13,7 +13,7 @@ use crate::testkit::samples::{
 use crate::text::terms;
 use crate::{
     Episode, ErrorKind, Filter, Hit, Key, LoggedEpisode, MemoryStore, Note, NoteFilter, Record, RecordKind, Scan,
-    Scope, Search, Searched, Stored, StoredNote, Vector, Verdict,
+    Scope, Search, Searched, Stored, StoredNote, Trust, Vector, Verdict,
 };
 
 /// Rounding that adding the same numbers in another order may cause.
@@ -169,13 +169,16 @@ fn random_episode(n: u32) -> Record {
 }
 
 /// A note like the episode of this number: the same text, scope, moment and vector. Those of successes in the domain `web`
-/// expire never, the others long ago.
+/// expire never, the others long ago. Those in the domain `data` are not trusted.
 fn random_note(n: u32) -> Record {
     let Record::Episode(LoggedEpisode { episode, vector }) = random_episode(n) else { unreachable!("an episode") };
     let mut note = samples::note(n, &episode.task.text);
     (note.scope, note.updated_at) = (episode.scope.clone(), episode.completed_at);
     let lives = episode.task.domain.as_deref() == Some("web") && episode.succeeded();
     note.expires_at = (!lives).then(|| time(-1_000));
+    if episode.task.domain.as_deref() == Some("data") {
+        note.trust = Trust::Untrusted;
+    }
     Record::Note(StoredNote { note: note.into(), vector })
 }
 
@@ -194,6 +197,7 @@ fn searches() -> Vec<Search> {
                 any().filter(Filter::default().domain("web").verdict(Verdict::Success)),
                 any().for_notes(NoteFilter::default()),
                 any().for_notes(NoteFilter::default().alive_at(time(0)).quorum(1)),
+                any().for_notes(NoteFilter::default().trust(Trust::Trusted)),
             ] {
                 let search = || search.clone();
                 let near = Some(vector(&[1.0, 0.5, -1.0]));
@@ -332,7 +336,7 @@ pub async fn search_filters_by_every_field(store: &dyn MemoryStore) {
 
 /// A search finds only the notes that its filter lets through, with words, with a vector, with both, and for the smallest k;
 /// the filter does not change the scores.
-pub async fn search_filters_notes_by_expiry_and_evidence(store: &dyn MemoryStore) {
+pub async fn search_filters_notes_by_expiry_evidence_and_trust(store: &dyn MemoryStore) {
     let (notes, filters) = filtered_notes();
     let records = notes.into_iter().map(|note| noted_with(note, vector(&[1.0])));
     put(store, [Record::Space(samples::space(1))].into_iter().chain(records)).await;
