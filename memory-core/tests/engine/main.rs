@@ -5,6 +5,7 @@
 
 mod batching;
 mod concurrency;
+mod configuration;
 mod degradation;
 mod exposure;
 mod heuristics;
@@ -16,6 +17,7 @@ mod patterns;
 mod projection;
 mod recall;
 mod retries;
+mod review;
 mod suggest;
 
 use std::sync::Arc;
