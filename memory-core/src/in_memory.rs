@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::ranking::{Candidate, Collection, Posting, Scorer, best, frequencies};
 use crate::store::{check_limit, check_vector};
 use crate::{
     Batch, Change, Changes, Commit, Condition, Cursor, Durability, EpisodeId, Error, ErrorKind, FeedEntry, Hit, Key,
-    LoggedEpisode, MemoryStore, Page, Record, RecordKind, Result, Scan, Scope, Search, Searchable, Searched,
-    StoreHealth, StoreInfo, Stored, StoredNote, VectorSpace, Version,
+    LearnerId, LoggedEpisode, MemoryStore, NoteId, Page, PatternId, Record, RecordKind, Result, Scan, Scope, Search,
+    Searchable, Searched, StoreHealth, StoreInfo, Stored, StoredNote, VectorSpace, Version,
 };
 
 /// A [`MemoryStore`] in the memory of this process: for tests, for trying things out, and for agents whose memory need not
@@ -28,6 +30,8 @@ struct State {
     closed: bool,
     version: u64,
     records: BTreeMap<Key, Stored>,
+    /// How many records there are of each kind.
+    counts: BTreeMap<RecordKind, u64>,
     /// The episodes in the order of the log.
     log: BTreeMap<Version, EpisodeId>,
     feed: BTreeMap<Version, (Key, bool)>,
@@ -106,12 +110,13 @@ impl MemoryStore for InMemoryStore {
             let stored = keys.filter_map(|key| state.records.get(&key));
             stored.filter(|stored| matches(scan, stored)).take(scan.limit + 1).cloned().collect()
         } else {
+            let first = first_key(scan.kind);
             let after = match &scan.after {
-                Some(Cursor::Key(key)) => std::ops::Bound::Excluded(key),
-                _ => std::ops::Bound::Unbounded,
+                Some(Cursor::Key(key)) if *key >= first => Bound::Excluded(key),
+                _ => Bound::Included(&first),
             };
-            let range = state.records.range((after, std::ops::Bound::Unbounded));
-            let stored = range.filter(|(key, _)| key.kind() == scan.kind).map(|(_, stored)| stored);
+            let range = state.records.range((after, Bound::Unbounded));
+            let stored = range.take_while(|(key, _)| key.kind() == scan.kind).map(|(_, stored)| stored);
             stored.filter(|stored| matches(scan, stored)).take(scan.limit + 1).cloned().collect()
         };
         let more = records.len() > scan.limit;
@@ -147,7 +152,7 @@ impl MemoryStore for InMemoryStore {
 
     async fn health(&self) -> Result<StoreHealth> {
         let state = self.read()?;
-        let count = |kind: RecordKind| state.records.keys().filter(|key| key.kind() == kind).count() as u64;
+        let count = |kind: RecordKind| state.counts.get(&kind).copied().unwrap_or_default();
         Ok(StoreHealth {
             version: Version(state.version),
             episodes: count(RecordKind::Episode),
@@ -160,6 +165,21 @@ impl MemoryStore for InMemoryStore {
     async fn close(&self) -> Result<()> {
         self.state.write().unwrap_or_else(PoisonError::into_inner).closed = true;
         Ok(())
+    }
+}
+
+/// The key before which there is none of this kind: keys sort by kind first.
+const fn first_key(kind: RecordKind) -> Key {
+    const NIL: Uuid = Uuid::nil();
+    match kind {
+        RecordKind::Space => Key::Space,
+        RecordKind::Watermark => Key::Watermark(LearnerId::new(NIL)),
+        RecordKind::Episode => Key::Episode(EpisodeId::new(NIL)),
+        RecordKind::Open => Key::Open(EpisodeId::new(NIL)),
+        RecordKind::Step => Key::Step(EpisodeId::new(NIL), 0),
+        RecordKind::Pattern => Key::Pattern(PatternId::new(NIL)),
+        RecordKind::Habit => Key::Habit(PatternId::new(NIL)),
+        RecordKind::Note => Key::Note(NoteId::new(NIL)),
     }
 }
 
@@ -219,7 +239,9 @@ impl State {
 
     fn put(&mut self, record: Record) {
         let key = record.key();
-        self.delete(&key);
+        if record.searchable().is_some() {
+            self.delete(&key); // From the index, too.
+        }
         self.version += 1;
         let version = Version(self.version);
         if let Record::Episode(logged) = &record {
@@ -229,11 +251,15 @@ impl State {
             self.index.entry((kind, scope.clone())).or_default().insert(version, text, &record);
         }
         self.tell(version, &key, false);
-        self.records.insert(key, Stored { version, record });
+        let kind = key.kind();
+        if self.records.insert(key, Stored { version, record }).is_none() {
+            *self.counts.entry(kind).or_default() += 1;
+        }
     }
 
     fn delete(&mut self, key: &Key) {
         let Some(stored) = self.records.remove(key) else { return };
+        self.counts.entry(key.kind()).and_modify(|count| *count -= 1);
         self.version += 1;
         self.log.remove(&stored.version);
         if let Some(Searchable { kind, scope, text, .. }) = stored.record.searchable() {

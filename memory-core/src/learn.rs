@@ -1,7 +1,7 @@
 //! Learning: a pure fold of completed episodes into patterns.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, btree_map};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -21,7 +21,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_7a4e_50c1_4f0e_9c55_27d7_31f0_a9b
 const REVISION: u32 = 2;
 
 /// How many steps after an error a recovery may take.
-const RECOVERY_STEPS: usize = 3;
+pub(crate) const RECOVERY_STEPS: usize = 3;
 
 /// How episodes become knowledge.
 ///
@@ -107,7 +107,8 @@ impl Learner {
     ///
     /// Pure: it depends on nothing but the episode and the learner's identity.
     pub fn observe(&self, episode: &Episode) -> Vec<Pattern> {
-        let mut observer = Observer { learner: self, id: self.id(), episode, found: BTreeMap::new() };
+        let bucket = self.bucket_of(episode.completed_at);
+        let mut observer = Observer { id: self.id(), bucket, episode, found: HashMap::new() };
         observer.transitions();
         observer.sequences();
         observer.recoveries();
@@ -117,45 +118,46 @@ impl Learner {
         observer.context();
         observer.habits();
         observer.exposure();
-        observer.found.into_values().collect()
+        let mut found: Vec<Pattern> = observer.found.into_values().collect();
+        found.sort_unstable_by_key(|pattern| pattern.id);
+        found
     }
 }
 
 struct Observer<'a> {
-    learner: &'a Learner,
     id: LearnerId,
+    bucket: i64,
     episode: &'a Episode,
-    found: BTreeMap<PatternId, Pattern>,
+    /// By what names them within the episode: ids are costly, and computed once for each.
+    found: HashMap<(PatternKind, Vec<String>), Pattern>,
 }
 
 impl Observer<'_> {
-    fn pattern(&self, kind: PatternKind, signature: Vec<String>) -> Pattern {
-        let Episode { scope, task, source, .. } = self.episode;
-        // What was shown is judged over all domains together.
-        let domain = task.domain.clone().filter(|_| kind != PatternKind::Exposure);
-        Pattern::new(self.id, scope.clone(), source.trust, kind, domain, signature)
+    /// The pattern of this signature, and whether it is new.
+    fn pattern(&mut self, kind: PatternKind, signature: Vec<String>) -> (&mut Pattern, bool) {
+        match self.found.entry((kind, signature)) {
+            Entry::Occupied(known) => (known.into_mut(), false),
+            Entry::Vacant(new) => {
+                let Episode { scope, task, source, .. } = self.episode;
+                // What was shown is judged over all domains together.
+                let domain = task.domain.clone().filter(|_| kind != PatternKind::Exposure);
+                let signature = new.key().1.clone();
+                (new.insert(Pattern::new(self.id, scope.clone(), source.trust, kind, domain, signature)), true)
+            }
+        }
     }
 
     /// Counts trials of a pattern's branch; the episode itself counts once.
     fn see(&mut self, kind: PatternKind, signature: Vec<String>, branch: &str, success: bool) {
-        let completed_at = self.episode.completed_at;
-        let pattern = self.pattern(kind, signature);
-        let pattern = self.found.entry(pattern.id).or_insert(pattern);
-        let counts = Counts { episodes: 0, trials: 1, successes: u64::from(success) };
-        let bucket = self.learner.bucket_of(completed_at);
-        match pattern.branches.entry(branch.to_owned()) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Evidence::in_bucket(bucket, Counts { episodes: 1, ..counts }));
-            }
-            Entry::Occupied(mut occupied) => occupied.get_mut().add(&Evidence::in_bucket(bucket, counts)),
-        }
+        let bucket = self.bucket;
+        count(self.pattern(kind, signature).0, bucket, branch, success);
     }
 
     /// Counts a pattern that an episode either contains or does not.
     fn see_once(&mut self, kind: PatternKind, signature: Vec<String>, success: bool) {
-        let id = self.pattern(kind, signature.clone()).id;
-        if !self.found.contains_key(&id) {
-            self.see(kind, signature, "", success);
+        let bucket = self.bucket;
+        if let (pattern, true) = self.pattern(kind, signature) {
+            count(pattern, bucket, "", success);
         }
     }
 
@@ -179,10 +181,11 @@ impl Observer<'_> {
     fn recoveries(&mut self) {
         let steps = &self.episode.steps;
         for (place, failed) in steps.iter().enumerate().filter(|(_, step)| !step.ok) {
-            let after = &steps[place + 1..steps.len().min(place + 1 + RECOVERY_STEPS)];
-            let repaired = after.iter().position(|step| step.ok && step.tool == failed.tool);
-            let end = repaired.or_else(|| after.iter().position(|step| step.ok)).map_or(after.len(), |end| end + 1);
-            let path: Vec<&str> = after[..end].iter().map(|step| step.tool.as_str()).collect();
+            let repaired = repaired_at(steps, place);
+            let window = place + 1..steps.len().min(place + 1 + RECOVERY_STEPS);
+            let went_on = || window.clone().find(|place| steps[*place].ok);
+            let end = repaired.or_else(went_on).map_or(window.end, |end| end + 1);
+            let path: Vec<&str> = steps[window.start..end].iter().map(|step| step.tool.as_str()).collect();
             self.see(PatternKind::ErrorRecovery, error_of(failed), &path.join(" > "), repaired.is_some());
         }
     }
@@ -225,9 +228,11 @@ impl Observer<'_> {
     }
 
     fn habits(&mut self) {
-        let (signature, steps) = (task_signature(&self.episode.task), &self.episode.steps);
+        let (signature, Episode { steps, .. }) = (task_signature(&self.episode.task), self.episode);
+        let (bucket, succeeded) = (self.bucket, self.episode.succeeded());
+        let (pattern, _) = self.pattern(PatternKind::Habit, signature);
         for branch in Window::ALL.into_iter().flat_map(|window| window.branches(steps)) {
-            self.see(PatternKind::Habit, signature.clone(), &branch, self.episode.succeeded());
+            count(pattern, bucket, &branch, succeeded);
         }
     }
 
@@ -241,6 +246,18 @@ impl Observer<'_> {
         }
         for (advice, feedback) in &receipt.feedback {
             self.see(PatternKind::Exposure, of_advice(*advice), feedback.as_str(), succeeded);
+        }
+    }
+}
+
+/// Counts a trial of a branch by one episode, which itself counts with the first of them.
+fn count(pattern: &mut Pattern, bucket: i64, branch: &str, success: bool) {
+    let counts = Counts { episodes: 0, trials: 1, successes: u64::from(success) };
+    match pattern.branches.get_mut(branch) {
+        Some(evidence) => evidence.count(bucket, counts),
+        None => {
+            let evidence = Evidence::in_bucket(bucket, Counts { episodes: 1, ..counts });
+            pattern.branches.insert(branch.to_owned(), evidence);
         }
     }
 }
@@ -283,6 +300,12 @@ fn decision(last: &Step, again: Again) -> Vec<String> {
 
 pub(crate) fn signature(step: &Step) -> String {
     Move::of(step).signature()
+}
+
+/// The step at which the tool of a failed step went well again, if it did soon enough to count as a recovery.
+pub(crate) fn repaired_at(steps: &[Step], failed: usize) -> Option<usize> {
+    let again = |step: &Step| step.ok && step.tool == steps[failed].tool;
+    (failed + 1..steps.len().min(failed + 1 + RECOVERY_STEPS)).find(|place| again(&steps[*place]))
 }
 
 /// The signature of the error that a failed step met.
@@ -340,16 +363,21 @@ pub(crate) struct Knowledge {
 impl Knowledge {
     /// Learns from one more episode.
     pub(crate) fn learn(&mut self, learner: &Learner, episode: &Episode) {
-        learner.observe(episode).iter().for_each(|pattern| self.add(pattern));
+        learner.observe(episode).into_iter().for_each(|pattern| self.add(pattern));
     }
 
     /// Adds the evidence of a pattern.
-    pub(crate) fn add(&mut self, pattern: &Pattern) {
+    pub(crate) fn add(&mut self, pattern: Pattern) {
         match self.patterns.entry(pattern.id) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(pattern.clone());
+            btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(pattern);
             }
-            Entry::Occupied(mut occupied) => occupied.get_mut().add(pattern),
+            // The smaller one is added to the larger one: what is stored has been seen in far more episodes.
+            btree_map::Entry::Occupied(mut known) if known.get().branches.len() <= pattern.branches.len() => {
+                let smaller = known.insert(pattern);
+                known.get_mut().add(&smaller);
+            }
+            btree_map::Entry::Occupied(mut known) => known.get_mut().add(&pattern),
         }
     }
 

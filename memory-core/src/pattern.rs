@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -177,24 +178,45 @@ impl Counts {
 /// [`Learner`](crate::Learner).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    buckets: BTreeMap<i64, Counts>,
+    /// By rising bucket. Copies share it until they change: patterns are copied far more often than their evidence grows.
+    #[serde(with = "as_map")]
+    buckets: Arc<Vec<(i64, Counts)>>,
+}
+
+/// Writes buckets as a map from bucket to counts.
+mod as_map {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::Counts;
+
+    pub(super) fn serialize<S: Serializer>(buckets: &[(i64, Counts)], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(buckets.iter().map(|(bucket, counts)| (bucket, counts)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Vec<(i64, Counts)>>, D::Error> {
+        let buckets = BTreeMap::<i64, Counts>::deserialize(deserializer)?;
+        Ok(Arc::new(buckets.into_iter().collect()))
+    }
 }
 
 impl Evidence {
     /// Evidence in one bucket.
     pub fn in_bucket(bucket: i64, counts: Counts) -> Self {
-        Self { buckets: BTreeMap::from([(bucket, counts)]) }
+        Self { buckets: Arc::new(vec![(bucket, counts)]) }
     }
 
     /// The counts by bucket, oldest first.
     pub fn buckets(&self) -> impl Iterator<Item = (i64, Counts)> {
-        self.buckets.iter().map(|(bucket, counts)| (*bucket, *counts))
+        self.buckets.iter().copied()
     }
 
     /// The counts of all buckets together.
     pub fn total(&self) -> Counts {
         let mut total = Counts::default();
-        self.buckets.values().for_each(|counts| total.add(counts));
+        self.buckets.iter().for_each(|(_, counts)| total.add(counts));
         total
     }
 
@@ -205,8 +227,15 @@ impl Evidence {
 
     /// Adds other evidence.
     pub fn add(&mut self, other: &Self) {
-        for (bucket, counts) in &other.buckets {
-            self.buckets.entry(*bucket).or_default().add(counts);
+        other.buckets().for_each(|(bucket, counts)| self.count(bucket, counts));
+    }
+
+    /// Adds counts of one bucket.
+    pub(crate) fn count(&mut self, bucket: i64, counts: Counts) {
+        let buckets = Arc::make_mut(&mut self.buckets);
+        match place(buckets, bucket) {
+            Ok(known) => buckets[known].1.add(&counts),
+            Err(new) => buckets.insert(new, (bucket, counts)),
         }
     }
 
@@ -215,19 +244,21 @@ impl Evidence {
     /// # Errors
     /// [`Corrupt`](ErrorKind::Corrupt) when there is less than what is taken away; the evidence is then unchanged.
     pub fn subtract(&mut self, other: &Self) -> Result<()> {
-        let mut rest = self.buckets.clone();
-        for (bucket, counts) in &other.buckets {
-            let left = rest.get(bucket).and_then(|have| have.checked_sub(counts)).ok_or_else(|| {
-                let have = self.buckets.get(bucket);
+        let mut rest = Vec::clone(&self.buckets);
+        for (bucket, counts) in other.buckets() {
+            let have = place(&rest, bucket);
+            let left = have.ok().and_then(|have| Some((have, rest[have].1.checked_sub(&counts)?)));
+            let (have, left) = left.ok_or_else(|| {
+                let have = have.ok().map(|have| rest[have].1);
                 Error::new(ErrorKind::Corrupt, format!("evidence of bucket {bucket} is {have:?}, less than {counts:?}"))
             })?;
             if left.is_zero() {
-                rest.remove(bucket);
+                rest.remove(have);
             } else {
-                rest.insert(*bucket, left);
+                rest[have].1 = left;
             }
         }
-        self.buckets = rest;
+        self.buckets = Arc::new(rest);
         Ok(())
     }
 
@@ -236,8 +267,8 @@ impl Evidence {
     /// Evidence of buckets after `now` counts in full.
     pub fn support(&self, now: i64, half_life: f64) -> Support {
         let mut support = Support::default();
-        for (bucket, counts) in &self.buckets {
-            let age = now.saturating_sub(*bucket).max(0) as f64;
+        for (bucket, counts) in self.buckets() {
+            let age = now.saturating_sub(bucket).max(0) as f64;
             let weight = if age == 0.0 { 1.0 } else { (-age / half_life).exp2() };
             support.episodes += weight * counts.episodes as f64;
             support.trials += weight * counts.trials as f64;
@@ -245,6 +276,11 @@ impl Evidence {
         }
         support
     }
+}
+
+/// Where a bucket is, or else where it belongs.
+fn place(buckets: &[(i64, Counts)], bucket: i64) -> std::result::Result<usize, usize> {
+    buckets.binary_search_by_key(&bucket, |(known, _)| *known)
 }
 
 /// Evidence weighed at a moment: counts after decay.
@@ -476,6 +512,16 @@ mod tests {
         assert_eq!(evidence, before);
         assert_eq!(evidence.subtract(&more).unwrap_err().kind(), ErrorKind::Corrupt);
         assert_eq!(evidence, before);
+    }
+
+    #[test]
+    fn evidence_is_written_as_a_map_whatever_order_it_came_in() {
+        let mut evidence = Evidence::in_bucket(10, counts(1, 2, 1));
+        evidence.add(&Evidence::in_bucket(-9, counts(1, 1, 0)));
+        let written = r#"{"buckets":{"-9":[1,1,0],"10":[1,2,1]}}"#;
+        assert_eq!(serde_json::to_string(&evidence).unwrap(), written);
+        let reversed = r#"{"buckets":{"10":[1,2,1],"-9":[1,1,0]}}"#;
+        assert_eq!(serde_json::from_str::<Evidence>(reversed).unwrap(), evidence);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod open_episode;
 mod predict;
 pub(crate) mod projection;
 mod recall;
+mod review;
 mod suggest;
 mod sweep;
 
@@ -28,6 +29,7 @@ pub use open_episode::{OpenEpisode, StepDurability};
 pub use predict::Prediction;
 pub use projection::Rebuilt;
 pub use recall::{Pitfall, Recalled, Recollection, Recovery};
+pub use review::{Review, Reward, StepCredit};
 pub use suggest::{Reason, Suggestion};
 
 use crate::clock::RisingClock;

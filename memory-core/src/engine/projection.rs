@@ -177,7 +177,7 @@ impl Projection {
         }
         let mut batch = self.batch_at(base, position);
         for stored in self.stored_patterns(&learned.keys()).await?.into_iter().flatten() {
-            learned.add(&stored);
+            learned.add(stored);
         }
         for pattern in learned.into_patterns() {
             batch = batch.put(Record::Pattern(pattern));
@@ -266,10 +266,10 @@ impl Projection {
                 return Err(Error::new(ErrorKind::Conflict, "patterns changed while they were read"));
             }
             let mut all = Knowledge::default();
-            stored.iter().for_each(|pattern| all.add(pattern));
+            stored.into_iter().for_each(|pattern| all.add(pattern));
             let beyond = tail.knowledge.patterns().filter(|pattern| pattern.scope == *scope);
             let beyond = beyond.filter(|pattern| kinds.contains(&pattern.key().kind()));
-            beyond.for_each(|pattern| all.add(pattern));
+            beyond.for_each(|pattern| all.add(pattern.clone()));
             Ok((Mark { base: tail.base, upto: tail.upto }, all.into_patterns()))
         })
         .await

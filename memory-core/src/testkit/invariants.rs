@@ -406,7 +406,7 @@ pub fn heuristics_are_what_a_recount_gives<S: MemoryStore, G>(cases: u32, factor
 /// Episodes of eight tasks over three days; one habit helps.
 fn habitual_episodes() -> impl Strategy<Value = Vec<Episode>> {
     let one = (0..8_u32, any::<bool>(), 0..10_u32, 0..3_i64, samples::source(), any::<bool>());
-    vec(one, 50..80).prop_map(|parts| {
+    vec(one, 100..130).prop_map(|parts| {
         let episodes = (0..).zip(parts).map(|(n, (task, has, luck, day, source, tagged))| {
             let mut episode = samples::episode(n, &format!("task{task}"));
             episode.scope = samples::scope("acme/coder");

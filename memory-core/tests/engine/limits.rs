@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use memory_core::testkit::samples;
 use memory_core::{
-    Embedder, Episode, Error, ErrorKind, InMemoryStore, Learner, Limits, Memory, MemoryBuilder, MemoryStore, NewNote,
-    Outcome, Recording, Result, Role, Scope, Source, Step, StepDurability, Task, Vector, VectorSpace,
+    Episode, Error, ErrorKind, InMemoryStore, Limits, Memory, NewNote, Outcome, Recording, Result, Scope, Source, Step,
+    StepDurability, Task,
 };
 
 use crate::{clock, fresh, over, stored, worked};
@@ -325,94 +325,6 @@ async fn limits_can_be_set() {
         assert_eq!(memory.remember(note).await.unwrap_err().kind(), ErrorKind::Invalid);
     }
     assert_eq!(stored(&memory).await.episodes, 1);
-}
-
-/// Builds with a store of its own; a builder that is refused must not have touched it.
-async fn build(with: impl FnOnce(MemoryBuilder) -> MemoryBuilder) -> Result<Memory> {
-    let store = InMemoryStore::new();
-    let result = with(Memory::builder().store(store.clone())).build().await;
-    let untouched = store.health().await.unwrap().version.0 == 0;
-    assert_eq!(untouched, result.is_err());
-    result
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_limit_is_one_to_ten_million() {
-    type Field = (&'static str, fn(&mut Limits) -> &mut usize);
-    let fields: [Field; 8] = [
-        ("task_bytes", |limits| &mut limits.task_bytes),
-        ("note_bytes", |limits| &mut limits.note_bytes),
-        ("observation_bytes", |limits| &mut limits.observation_bytes),
-        ("steps", |limits| &mut limits.steps),
-        ("artifact_bytes", |limits| &mut limits.artifact_bytes),
-        ("tags", |limits| &mut limits.tags),
-        ("tag_bytes", |limits| &mut limits.tag_bytes),
-        ("name_bytes", |limits| &mut limits.name_bytes),
-    ];
-    for (name, field) in fields {
-        for (value, fits) in [(0, false), (1, true), (10_000_000, true), (10_000_001, false)] {
-            let mut limits = Limits::default();
-            *field(&mut limits) = value;
-            let result = build(|builder| builder.limits(limits)).await;
-            assert_eq!(result.is_ok(), fits, "{name} = {value}");
-            let message = format!("limits.{name} is {value}; allowed: 1..=10000000");
-            result.err().iter().for_each(|error| assert_invalid(error, &message));
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_learner_has_limits() {
-    let second = TimeDelta::seconds(1);
-    let (day, most) = (TimeDelta::days(1), TimeDelta::days(10_000));
-    let longest = TimeDelta::days(100_000);
-    let bucket = |bucket| Learner::default().with_bucket(bucket).with_half_life(longest);
-    let half_life = |half_life| Learner::default().with_half_life(half_life);
-    let quorum = |quorum| Learner::default().with_quorum(quorum);
-    let cases = [
-        ("learner.bucket", bucket(second), bucket(TimeDelta::milliseconds(999))),
-        ("learner.bucket", bucket(most), bucket(most + second)),
-        ("learner.bucket", bucket(second * 2), bucket(TimeDelta::milliseconds(1_500))),
-        ("learner.half_life", half_life(day), half_life(day - second)),
-        ("learner.half_life", half_life(longest), half_life(longest + second)),
-        ("learner.half_life", half_life(day + second), half_life(day + TimeDelta::milliseconds(1))),
-        ("learner.quorum", quorum(1), quorum(0)),
-    ];
-    for (field, accepted, refused) in cases {
-        build(|builder| builder.learner(accepted)).await.unwrap();
-        let error = build(|builder| builder.learner(refused)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid);
-        let text = error.to_string();
-        assert!(text.contains(field) && text.contains("allowed"), "{text}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_memory_needs_a_store_and_vectors_a_dimension() {
-    let error = Memory::builder().build().await.unwrap_err();
-    assert_invalid(&error, "store is not set; allowed: a MemoryStore");
-
-    #[derive(Debug)]
-    struct Flat(VectorSpace);
-    impl std::fmt::Display for Flat {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("Flat")
-        }
-    }
-    #[async_trait::async_trait]
-    impl Embedder for Flat {
-        fn space(&self) -> &VectorSpace {
-            &self.0
-        }
-        async fn embed(&self, _role: Role, _texts: &[&str]) -> Result<Vec<Vector>> {
-            Ok(Vec::new())
-        }
-        async fn health(&self) -> Result<()> {
-            Ok(())
-        }
-    }
-    let error = build(|builder| builder.embedder(Flat(samples::space(0)))).await.unwrap_err();
-    assert_invalid(&error, "embedder.space.dimensions is 0; allowed: 1 or more");
 }
 
 #[tokio::test(start_paused = true)]

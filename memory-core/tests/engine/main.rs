@@ -5,6 +5,7 @@
 
 mod batching;
 mod concurrency;
+mod configuration;
 mod degradation;
 mod exposure;
 mod heuristics;
@@ -17,6 +18,7 @@ mod patterns;
 mod projection;
 mod recall;
 mod retries;
+mod review;
 mod suggest;
 
 use std::sync::Arc;

@@ -1,0 +1,93 @@
+//! A memory that holds many episodes.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use memory_core::{Clock, EpisodeId, Memory, MemoryStore, Recording};
+use tokio::runtime::Runtime;
+
+use crate::{CpuTime, Workload};
+
+/// A memory that has learned a [`Workload`], and the runtime it runs on: one thread, and those of the store.
+#[derive(Debug)]
+pub struct Experienced {
+    runtime: Runtime,
+    memory: Memory,
+}
+
+/// The clock of a benchmark stands at the end of the workload.
+#[derive(Debug)]
+struct Stopped(DateTime<Utc>);
+
+impl Clock for Stopped {
+    fn now(&self) -> DateTime<Utc> {
+        self.0
+    }
+}
+
+impl Experienced {
+    /// Records these episodes, projecting them in the batches that the engine makes by itself, and the last of them here.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub fn new(store: impl AsyncFnOnce() -> Box<dyn MemoryStore>, episodes: impl Iterator<Item = Recording>) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let memory = runtime.block_on(async {
+            let clock = Stopped(Workload::end());
+            let memory = Memory::builder().store(store().await).clock(clock).seed(1).build().await.unwrap();
+            for episode in episodes {
+                memory.record(episode).await.unwrap();
+            }
+            memory.project().await.unwrap();
+            memory
+        });
+        Self { runtime, memory }
+    }
+
+    /// The CPU time that so many turns take: each records the next of the episodes, around and around, and folds it into what
+    /// is known. What a turn has learned is deleted again, unmeasured, so that all turns find the same.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub fn learning(&self, episodes: &[Recording], turns: u64) -> Duration {
+        let turn = async |episode| {
+            let start = CpuTime::now();
+            let ack = self.memory.record(episode).await.unwrap();
+            self.memory.project().await.unwrap();
+            (CpuTime::now() - start, ack.episode)
+        };
+        self.turns(episodes, turns, turn)
+    }
+
+    /// The CPU time that deriving heuristics takes so many times, each after one more episode, which is deleted again.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub fn deriving(&self, episodes: &[Recording], turns: u64) -> Duration {
+        let turn = async |episode| {
+            let ack = self.memory.record(episode).await.unwrap();
+            self.memory.project().await.unwrap();
+            let start = CpuTime::now();
+            self.memory.heuristics().await.unwrap();
+            (CpuTime::now() - start, ack.episode)
+        };
+        self.turns(episodes, turns, turn)
+    }
+
+    fn turns(
+        &self,
+        episodes: &[Recording],
+        turns: u64,
+        turn: impl AsyncFn(Recording) -> (Duration, EpisodeId),
+    ) -> Duration {
+        self.runtime.block_on(async {
+            let mut spent = Duration::ZERO;
+            for (episode, _) in episodes.iter().cycle().zip(0..turns) {
+                let (time, id) = turn(episode.clone()).await;
+                spent += time;
+                self.memory.delete(id).await.unwrap();
+            }
+            spent
+        })
+    }
+}
