@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::AnyError;
 use crate::agent::{Agent, Calendar, memory};
-use crate::world::{POINTS, TOOLS, World, outcome};
+use crate::world::{TOOLS, World, outcome};
 
 /// When the world changes.
 pub(crate) const CHANGE: usize = 200;
@@ -106,8 +106,8 @@ pub(crate) async fn measure_uplift(seed: u64) -> Result<Measured, AnyError> {
                 moves = shown;
             }
         }
-        for point in 0..POINTS {
-            episode.step(world.step(job, point, moves[point])).await?;
+        for (point, tool) in moves.into_iter().enumerate() {
+            episode.step(world.step(job, point, tool)).await?;
         }
         episode.complete(world.outcome(job, moves)).await?;
         calendar.pass(STEADY);
@@ -172,7 +172,7 @@ pub(crate) async fn plant(seed: u64, with: f64, without: f64) -> Result<Fate, An
 
 fn text(number: usize) -> Task {
     let names = ["login", "invoice", "cache", "parser", "router", "mailer", "queue", "report"];
-    let verb = if number % 2 == 0 { "repair" } else { "extend" };
+    let verb = if number.is_multiple_of(2) { "repair" } else { "extend" };
     Task::new(format!("{verb} the {}", names[number / 2 % names.len()])).domain("workshop")
 }
 

@@ -92,7 +92,10 @@ async fn holding_out_withholds_by_chance_and_uplift_compares() {
         less += usize::from(receipt.advice.values().any(|shown| !shown));
         // Shown memories help: three in four succeed instead of one in four.
         let success = turn % 4 == 0 || (!recalled.withheld && turn % 4 != 1);
-        let outcome = if success { Outcome::success("") } else { Outcome::failure("") };
+        let (tool, outcome) = if success { ("test", Outcome::success("")) } else { ("read", Outcome::failure("")) };
+        for tool in [tool, "edit"] {
+            episode.step(Step::new(tool)).await.unwrap();
+        }
         episode.complete(outcome).await.unwrap();
     }
     assert!((70..=130).contains(&withheld), "{withheld} of 200");
