@@ -14,7 +14,9 @@
 //! the episodes that the memory recalls and suggests; alike and new ones count more.
 //!
 //! The uplift of showing memories, and the fate of planted advice, are simulated apart, at one episode an hour, with half of
-//! the recollections withheld.
+//! the recollections withheld. Following the harmful advice lowers the chance of success from 0.85 to 0.15, following the
+//! helpful one raises it from 0.5 to 0.6. An exposure is an episode for which this advice was shown or withheld apart from
+//! the rest; those for which all was withheld do not count.
 
 mod agent;
 mod chart;
@@ -85,7 +87,7 @@ fn check(seeds: u64, mean: &[f64]) -> Result<Vec<Claim>, AnyError> {
     let mut claims = Vec::from(claims::of_curve(mean));
     claims.push(claims::of_uplift(&each_seed("uplift", UPLIFT_RUNS, claims::measure_uplift)?));
     claims.push(claims::of_harmful(&each_seed("harmful advice", seeds, |seed| claims::plant(seed, 0.15, 0.85))?));
-    claims.push(claims::of_helpful(&each_seed("helpful advice", seeds, |seed| claims::plant(seed, 0.7, 0.5))?));
+    claims.push(claims::of_helpful(&each_seed("helpful advice", seeds, |seed| claims::plant(seed, 0.6, 0.5))?));
     claims.extend(each_seed("poison", 1, claims::poison)?);
     Ok(claims)
 }
