@@ -19,7 +19,13 @@
 //! | T4 | the test file's earlier runs | similar runs: the same task, the same intent |
 //! | T5 | the learn file | which habits help or harm; tested again on the test file |
 
+//!
+//! `--poison 0.1` tells every tenth run of the learn file, chosen by a hash, wrongly: each tool replaced by another one of the
+//! domain, and the run called a success. The memory trusts it like the rest; how much the figures move is what a tenth of
+//! lies costs.
+
 mod habits;
+mod poison;
 mod scores;
 mod trajectories;
 
@@ -52,6 +58,9 @@ struct Arguments {
     /// `memory`, or `turso:PATH` for a new database file.
     #[arg(long, default_value = "memory")]
     store: StoreChoice,
+    /// The share of the runs to learn from that is told wrongly, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = poison::share)]
+    poison: f64,
     /// Where to write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -89,7 +98,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), AnyError> {
-    let (learn, test) = (trajectories::read(&arguments.learn)?, trajectories::read(&arguments.test)?);
+    let (mut learn, test) = (trajectories::read(&arguments.learn)?, trajectories::read(&arguments.test)?);
+    poison::poison(&mut learn, arguments.poison);
     let memory = open(&arguments.store).await?;
     // Before the work, so that a path that cannot be written is told at once.
     let json_file = arguments.json.as_ref().map(File::create).transpose()?;

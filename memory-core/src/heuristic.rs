@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::habit::{Habit, Window, contexts};
-use crate::statistics::{Contrast, Rate, difference};
+use crate::statistics::{Contrast, Rate, difference, sequential_ratio};
 use crate::{LearnerId, Scope, Step, Support, Task};
 
 /// The identity of a heuristic: a UUID version 5 of learner, scope, situation, tool and advice.
@@ -308,9 +308,11 @@ impl Uplift {
         Self { shown, compared, basis, difference, interval }
     }
 
-    /// Whether showing it does harm: the interval lies below zero.
+    /// Whether showing it does harm. Since this is asked after every episode, the interval, which holds for one look, will
+    /// not do: the [`sequential_ratio`] must speak against chance with at least 20 to 1.
     pub fn is_harmful(&self) -> bool {
-        self.interval.1 < 0.0
+        const SURE: f64 = 20.0;
+        self.difference < 0.0 && sequential_ratio(self.shown, self.compared) >= SURE
     }
 }
 
@@ -356,10 +358,12 @@ mod tests {
     }
 
     #[test]
-    fn uplift_is_harmful_when_its_interval_lies_below_zero() {
+    fn uplift_is_harmful_when_that_is_no_chance_however_often_one_looks() {
         let uplift = |shown, withheld| Uplift::new(Rate::new(30.0, shown), Rate::new(30.0, withheld), Basis::Withheld);
         assert!(uplift(9.0, 21.0).is_harmful());
         assert!(!uplift(15.0, 18.0).is_harmful());
         assert!(!uplift(21.0, 9.0).is_harmful());
+        let early = Uplift::new(Rate::new(3.0, 0.0), Rate::new(3.0, 3.0), Basis::Withheld);
+        assert!(early.interval.1 < 0.0 && !early.is_harmful(), "one look in twenty is below zero by chance");
     }
 }

@@ -39,7 +39,7 @@ impl fmt::Display for Feedback {
 /// What an episode's recalls showed or withheld, added up. It enters the log with the episode, so that the outcome is attributed
 /// to what was shown exactly once.
 ///
-/// Whether something is shown is decided once for each episode and piece of advice, so that several recalls agree.
+/// Whether something is shown is decided once for each episode and tool advised on, so that several recalls agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Whether all that was recalled was withheld, for comparison.

@@ -59,6 +59,24 @@ pub fn difference(one: Rate, other: Rate) -> (f64, (f64, f64)) {
     (p - q, (p - q - below, p - q + above))
 }
 
+/// How much more likely two rates are if their shares differ than if they do not, whenever one looks: if they do not, the chance
+/// that this ever rises to `k` is at most about `1 / k`, so that looking after every episode does no harm. The mixture
+/// sequential probability ratio test for a difference of two shares, with a normal distribution of differences around 0
+/// (R. Johari, L. Pekelis, D. J. Walsh, "Always valid inference: bringing sequential analysis to A/B testing", 2015). One
+/// success and one failure are added to both, so that few trials do not pass for sure (A. Agresti, B. Caffo, "Simple and
+/// effective confidence intervals for proportions and differences of proportions", 2000).
+pub fn sequential_ratio(one: Rate, other: Rate) -> f64 {
+    /// The variance of the differences that are looked for: 0.3 squared.
+    const MIXED: f64 = 0.09;
+    let more = Rate::new(2.0, 1.0);
+    let (one, other) = (one.plus(more), other.plus(more));
+    let variance_of = |rate: Rate| rate.share() * (1.0 - rate.share()) / rate.trials;
+    let variance = variance_of(one) + variance_of(other);
+    let difference = one.share() - other.share();
+    let exponent = MIXED * difference * difference / (2.0 * variance * (variance + MIXED));
+    (variance / (variance + MIXED)).sqrt() * exponent.exp()
+}
+
 /// The episodes of one task: those that did something, and those that did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stratum {
@@ -158,6 +176,9 @@ pub fn false_discovery_threshold(p_values: impl IntoIterator<Item = f64>, rate: 
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+
     use super::*;
 
     fn near(a: f64, b: f64) {
@@ -174,6 +195,37 @@ mod tests {
         let (_, (low, high)) = difference(Rate::new(10.0, 9.0), Rate::new(10.0, 3.0));
         near(low, 0.1705);
         near(high, 0.8090);
+    }
+
+    #[test]
+    fn the_sequential_ratio_is_the_published_one() {
+        // Shares of 1/4 and 3/4 with the added ones: a difference of 1/2 with a variance of 2 * 3/16 / 12.
+        let ratio = sequential_ratio(Rate::new(10.0, 2.0), Rate::new(10.0, 8.0));
+        let (variance, mixed) = (0.031_25_f64, 0.09_f64);
+        let log = mixed * 0.25 / (2.0 * variance * (variance + mixed));
+        near(ratio, (variance / (variance + mixed)).sqrt() * log.exp());
+        assert!(sequential_ratio(Rate::default(), Rate::default()) < 1.0);
+    }
+
+    #[test]
+    fn looking_after_every_trial_rarely_finds_a_difference_that_is_none() {
+        let mut random = StdRng::seed_from_u64(1);
+        let mut found = |one: f64, other: f64, harmful: &dyn Fn(Rate, Rate) -> bool| {
+            let found = (0..1_000).filter(|_| {
+                let (mut a, mut b) = (Rate::default(), Rate::default());
+                (0..60).any(|_| {
+                    a = a.plus(Rate::new(1.0, f64::from(u8::from(random.random_bool(one)))));
+                    b = b.plus(Rate::new(1.0, f64::from(u8::from(random.random_bool(other)))));
+                    a.trials >= 3.0 && harmful(a, b)
+                })
+            });
+            found.count()
+        };
+        let sequential = |a: Rate, b: Rate| a.share() < b.share() && sequential_ratio(a, b) >= 20.0;
+        let fixed = |a: Rate, b: Rate| difference(a, b).1.1 < 0.0;
+        let (wrong, wrong_by_interval) = (found(0.6, 0.6, &sequential), found(0.6, 0.6, &fixed));
+        assert!(wrong <= 50 && wrong_by_interval >= 100, "{wrong} and {wrong_by_interval} of 1,000");
+        assert!(found(0.3, 0.8, &sequential) >= 990);
     }
 
     #[test]

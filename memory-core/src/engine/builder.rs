@@ -98,7 +98,7 @@ impl MemoryBuilder {
     }
 
     /// Withholds, with this probability in [0, 1], everything that an episode's recalls would show, and of what is shown
-    /// each piece of advice with the same probability: so that [`Memory::uplift`] can compare. Chance is made from the
+    /// the advice on each tool with the same probability: so that [`Memory::uplift`] can compare. Chance is made from the
     /// [`seed`](Self::seed) and the episode's id.
     #[must_use]
     pub fn hold_out(mut self, probability: f64) -> Self {

@@ -173,23 +173,24 @@ impl Memory {
 
     /// Withholds what chance decides to, and says what was shown.
     ///
-    /// Chance depends on the seed of the memory, the episode and the advice alone, so that every recall of an episode, in any
-    /// process, decides alike.
+    /// Chance depends on the seed of the memory, the episode and the tool advised on alone, so that every recall of an episode,
+    /// in any process, decides alike. All advice on one tool goes together: "do it" and "do it right after the start" move an
+    /// agent alike, so that nothing would come of withholding one of them.
     pub(super) fn hold_out(&self, episode: EpisodeId, mut recalled: Recollection) -> (Recollection, Receipt) {
-        let held_out = |what: &Uuid| {
-            let name = [episode.as_uuid().as_bytes().as_slice(), what.as_bytes()].concat();
+        let held_out = |what: &[u8]| {
+            let name = [episode.as_uuid().as_bytes().as_slice(), what].concat();
             // The upper 53 bits as a number in [0, 1).
             let chance = (xxh3_64_with_seed(&name, self.inner.hold_out.seed) >> 11) as f64 / (1_u64 << 53) as f64;
             chance < self.inner.hold_out.probability
         };
-        if held_out(&Uuid::nil()) {
+        if held_out(Uuid::nil().as_bytes()) {
             let withheld = Recollection { withheld: true, degraded: recalled.degraded, ..Recollection::default() };
             return (withheld, Receipt { withheld: true, ..Receipt::default() });
         }
         let mut receipt = Receipt::default();
         recalled.advice.retain(|advised| {
             let id = advised.heuristic.id;
-            let shown = !held_out(id.as_uuid());
+            let shown = !held_out(advised.heuristic.habit.tool.as_bytes());
             receipt.advice.insert(id, shown);
             shown
         });
