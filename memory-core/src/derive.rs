@@ -39,7 +39,7 @@ pub(crate) fn derive(learner: &Learner, scope: &Scope, rows: &[Pattern], now: Da
     }
     let domains: Vec<Domain<'_>> =
         domains.into_iter().map(|(name, rows)| Domain::new(name, &rows, learner, now)).collect();
-    let tests: Vec<Test<'_>> = domains.iter().flat_map(|domain| domain.tests(f64::from(learner.quorum))).collect();
+    let tests: Vec<Test<'_>> = domains.iter().flat_map(Domain::tests).collect();
     let general = tests.iter().filter_map(|test| Some(test.general?.p_value));
     let believed = false_discovery_threshold(general, FALSE_DISCOVERIES);
     let differences = tests.iter().filter_map(|test| Some(test.special.as_ref()?.differs));
@@ -64,24 +64,28 @@ pub(crate) fn derive(learner: &Learner, scope: &Scope, rows: &[Pattern], now: Da
 
 /// The evidence of one task in one context.
 struct Row<'a> {
-    task: &'a str,
+    /// The place of the task among those of the domain.
+    task: usize,
     /// Language, tags and environment, as in the signature.
     context: &'a [String],
     all: Rate,
-    habits: BTreeMap<&'a str, Rate>,
 }
 
 /// The evidence of one domain.
 struct Domain<'a> {
     name: Option<&'a str>,
     window: Window,
+    quorum: f64,
+    tasks: usize,
     rows: Vec<Row<'a>>,
+    /// For each habit the rows that have it, with its evidence.
+    habits: BTreeMap<&'a str, Vec<(usize, Rate)>>,
 }
 
-/// Some rows of a domain, with the totals of their tasks.
-struct Part<'a> {
+/// Some rows of a domain, with the totals of the tasks.
+struct Part {
     picked: Vec<bool>,
-    tasks: BTreeMap<&'a str, Rate>,
+    tasks: Vec<Rate>,
     all: Rate,
 }
 
@@ -109,78 +113,68 @@ impl<'a> Domain<'a> {
         let rate = |pattern: &'a Pattern, branch: &str| {
             pattern.branches.get(branch).map(|evidence| Rate::from(learner.support(evidence, now))).unwrap_or_default()
         };
+        let tasks: BTreeSet<&str> = patterns.iter().map(|pattern| task_of(pattern)).collect();
+        let tasks: BTreeMap<&str, usize> = tasks.into_iter().zip(0..).collect();
         let [whole, early] = Window::ALL;
-        let lengths = patterns.iter().map(|pattern| {
+        let mut lengths = vec![Stratum::default(); tasks.len()];
+        for pattern in patterns {
             let (all, long) = (rate(pattern, whole.branch()), rate(pattern, early.branch()));
-            (task_of(pattern), Stratum { with: all.minus(long), without: long })
-        });
+            let sum = &mut lengths[tasks[task_of(pattern)]];
+            *sum = Stratum { with: sum.with.plus(all.minus(long)), without: sum.without.plus(long) };
+        }
         let window = if given_away_by_length(lengths) { early } else { whole };
-        let row = |pattern: &&'a Pattern| {
-            let habits = pattern.branches.iter().filter(|(branch, _)| branch.starts_with(window.branch()));
-            let habits = habits.filter(|(branch, _)| *branch != window.branch());
-            Row {
-                task: task_of(pattern),
-                context: pattern.signature.get(1..).unwrap_or_default(),
-                all: rate(pattern, window.branch()),
-                habits: habits
-                    .map(|(branch, evidence)| (branch.as_str(), Rate::from(learner.support(evidence, now))))
-                    .collect(),
-            }
+        let row = |pattern: &&'a Pattern| Row {
+            task: tasks[task_of(pattern)],
+            context: pattern.signature.get(1..).unwrap_or_default(),
+            all: rate(pattern, window.branch()),
         };
-        Self { name, window, rows: patterns.iter().map(row).collect() }
+        let rows = patterns.iter().map(row).collect();
+        let mut habits: BTreeMap<&str, Vec<(usize, Rate)>> = BTreeMap::new();
+        for (place, pattern) in patterns.iter().enumerate() {
+            let of_window = pattern.branches.iter().filter(|(branch, _)| branch.starts_with(window.branch()));
+            for (habit, evidence) in of_window.filter(|(branch, _)| *branch != window.branch()) {
+                habits.entry(habit).or_default().push((place, Rate::from(learner.support(evidence, now))));
+            }
+        }
+        Self { name, window, quorum: f64::from(learner.quorum), tasks: tasks.len(), rows, habits }
     }
 
     fn situation(&self) -> Situation {
         Situation { domain: self.name.map(str::to_owned), ..Situation::default() }
     }
 
-    fn part(&self, pick: impl Fn(&Row<'a>) -> bool) -> Part<'a> {
+    fn part(&self, pick: impl Fn(&Row<'a>) -> bool) -> Part {
         let picked: Vec<bool> = self.rows.iter().map(pick).collect();
-        let mut part = Part { picked, tasks: BTreeMap::new(), all: Rate::default() };
+        let mut part = Part { picked, tasks: vec![Rate::default(); self.tasks], all: Rate::default() };
         for (row, _) in self.rows.iter().zip(&part.picked).filter(|(_, picked)| **picked) {
-            let task = part.tasks.entry(row.task).or_default();
-            *task = task.plus(row.all);
+            part.tasks[row.task] = part.tasks[row.task].plus(row.all);
             part.all = part.all.plus(row.all);
         }
         part
     }
 
-    /// All habits that are tested.
-    fn tests(&'a self, quorum: f64) -> Vec<Test<'a>> {
-        let mut rows_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (place, row) in self.rows.iter().enumerate() {
-            for habit in row.habits.keys() {
-                rows_of.entry(habit).or_default().push(place);
-            }
-        }
-        let whole = self.part(|_| true);
-        let contexts = self.contexts();
-        let enough = |contrast: &Contrast| {
-            let least = quorum.max(RARE * (contrast.with.trials + contrast.without.trials));
-            contrast.with.trials >= least && contrast.without.trials >= least
-        };
-        let test = |(habit, rows): (&'a str, Vec<usize>)| {
-            let general = self.contrast(&whole, habit, &rows).filter(enough);
-            let specials = contexts.iter().filter_map(|(context, parts)| {
-                let [with, without] = parts.each_ref().map(|part| self.contrast(part, habit, &rows).filter(enough));
-                let (with, without) = (with?, without?);
+    /// All habits, tested.
+    fn tests(&'a self) -> Vec<Test<'a>> {
+        let (whole, contexts) = (self.part(|_| true), self.contexts());
+        let test = |(habit, rows): (&&'a str, &Vec<(usize, Rate)>)| {
+            let specials = contexts.iter().filter_map(|(context, [with, without])| {
+                let (with, without) = (self.contrast(with, rows)?, self.contrast(without, rows)?);
                 Some(Special { context: (*context).to_owned(), differs: with.same_as(&without), with, without })
             });
             let special = specials.min_by(|a, b| a.differs.total_cmp(&b.differs));
-            Test { domain: self, habit, general, special }
+            Test { domain: self, habit, general: self.contrast(&whole, rows), special }
         };
-        rows_of.into_iter().map(test).collect()
+        self.habits.iter().map(test).collect()
     }
 
     /// The languages and tags that some tasks have and others do not, with the evidence of both.
-    fn contexts(&self) -> Vec<(&'a str, [Part<'a>; 2])> {
+    fn contexts(&self) -> Vec<(&'a str, [Part; 2])> {
         let mut counts: HashMap<&str, usize> = HashMap::new();
-        for context in self.rows.iter().flat_map(|row| row.context).filter(|context| environment_of(context).is_none())
-        {
+        for context in self.rows.iter().flat_map(|row| row.context) {
             *counts.entry(context).or_default() += 1;
         }
-        let mut frequent: Vec<(&str, usize)> =
-            counts.into_iter().filter(|(_, count)| *count < self.rows.len()).collect();
+        let special = |(context, count): &(&str, usize)| *count < self.rows.len() && environment_of(context).is_none();
+        let mut frequent: Vec<(&str, usize)> = counts.into_iter().filter(special).collect();
         frequent.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         frequent.truncate(CONTEXTS);
         let parts = |(context, _): (&'a str, usize)| {
@@ -190,12 +184,17 @@ impl<'a> Domain<'a> {
         frequent.into_iter().map(parts).collect()
     }
 
-    /// What a habit, which these rows have, makes in a part of the domain.
-    fn contrast(&self, part: &Part<'a>, habit: &str, rows: &[usize]) -> Option<Contrast> {
-        let mut with: BTreeMap<&str, Rate> = BTreeMap::new();
-        for row in rows.iter().filter(|place| part.picked[**place]).map(|place| &self.rows[*place]) {
-            let task = with.entry(row.task).or_default();
-            *task = task.plus(row.habits[habit]);
+    /// What a habit, which these rows have, makes in a part of the domain; `None` if too few episodes or tasks tell.
+    fn contrast(&self, part: &Part, rows: &[(usize, Rate)]) -> Option<Contrast> {
+        let picked = || rows.iter().filter(|(place, _)| part.picked[*place]);
+        let having: f64 = picked().map(|(_, rate)| rate.trials).sum();
+        if having.min(part.all.trials - having) < self.quorum.max(RARE * part.all.trials) {
+            return None;
+        }
+        let mut with: BTreeMap<usize, Rate> = BTreeMap::new();
+        for (place, rate) in picked() {
+            let task = with.entry(self.rows[*place].task).or_default();
+            *task = task.plus(*rate);
         }
         let mut rest = part.all;
         let mut strata: Vec<Stratum> = Vec::with_capacity(with.len() + 1);
@@ -218,8 +217,8 @@ impl<'a> Domain<'a> {
     ) -> Option<Heuristic> {
         let habit = (self.window, self.window.habit(branch)?);
         let mut heuristic = Heuristic::new(learner, scope, situation, habit, contrast);
-        for row in self.rows.iter().filter(|row| row.habits.contains_key(branch)) {
-            let environment = row.context.iter().filter_map(|part| environment_of(part)).collect();
+        for (place, _) in &self.habits[branch] {
+            let environment = self.rows[*place].context.iter().filter_map(|part| environment_of(part)).collect();
             *heuristic.environments.entry(environment).or_default() += 1;
         }
         Some(heuristic)
@@ -241,13 +240,8 @@ fn task_of(pattern: &Pattern) -> &str {
 }
 
 /// Whether short episodes succeed so much more than long ones on the same task that the length gives the outcome away.
-fn given_away_by_length<'a>(rows: impl Iterator<Item = (&'a str, Stratum)>) -> bool {
-    let mut tasks: BTreeMap<&str, Stratum> = BTreeMap::new();
-    for (task, Stratum { with, without }) in rows {
-        let sum = tasks.entry(task).or_default();
-        *sum = Stratum { with: sum.with.plus(with), without: sum.without.plus(without) };
-    }
-    Contrast::of(tasks.into_values(), TASKS).is_some_and(|contrast| contrast.interval.0 > GIVEN_AWAY.ln())
+fn given_away_by_length(tasks: Vec<Stratum>) -> bool {
+    Contrast::of(tasks, TASKS).is_some_and(|contrast| contrast.interval.0 > GIVEN_AWAY.ln())
 }
 
 /// Finds contrary advice: different tools to use right after the same moves in the same situation.
