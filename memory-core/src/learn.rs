@@ -217,9 +217,7 @@ impl Observer<'_> {
             self.see(PatternKind::Context, class.signature, &class.branch, self.episode.succeeded());
         }
     }
-}
 
-impl Observer<'_> {
     /// How episodes fare in this context: language, tags, facts about the environment.
     fn context(&mut self) {
         for context in task_signature(&self.episode.task).into_iter().skip(1) {

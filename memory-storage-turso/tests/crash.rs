@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Ahead, Dice, WORDS, assert_sound, fold, log, number, place, stored_patterns};
+use common::{Ahead, Dice, WORDS, assert_sound, fold, log, number, place};
+use memory_core::testkit::invariants::stored_patterns;
 use memory_core::testkit::process;
 use memory_core::{
     Episode, Key, Learner, Memory, MemoryStoreExt, OpenEpisode, Outcome, Record, Recording, Step, Stored, Task,

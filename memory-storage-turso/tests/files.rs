@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{
-    assert_sound, episode, fold, id, log, logged, moment, note_id, number, place, put, put_space, simple, sql,
-    stored_patterns, vector,
+    assert_sound, episode, fold, id, log, logged, moment, note_id, number, place, put, put_space, simple, sql, vector,
 };
 #[cfg(unix)]
+use memory_core::testkit::invariants::stored_patterns;
 use memory_core::testkit::process;
 use memory_core::{
     Batch, ErrorKind, HashEmbedder, Key, Memory, MemoryStore, MemoryStoreExt, NewNote, Note, NoteFilter, Outcome,

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use common::{Ahead, Dice, assert_sound, fold, log, place, stored_patterns, text};
+use common::{Ahead, Dice, assert_sound, fold, log, place, text};
+use memory_core::testkit::invariants::stored_patterns;
 use memory_core::testkit::{process, samples};
 use memory_core::{
     Batch, Counts, Durability, Episode, ErrorKind, Evidence, Feedback, HeuristicId, Key, Memory, MemoryStore,

@@ -131,7 +131,8 @@ fn fold<'a>(episodes: impl IntoIterator<Item = &'a Episode>) -> Vec<Pattern> {
     patterns.into_values().collect()
 }
 
-async fn stored_patterns(store: &dyn MemoryStore) -> Vec<Pattern> {
+/// All stored patterns, of every kind and scope, by rising id.
+pub async fn stored_patterns(store: &dyn MemoryStore) -> Vec<Pattern> {
     let mut patterns = Vec::new();
     for kind in [RecordKind::Pattern, RecordKind::Habit] {
         for stored in store.scan_all(Scan::new(kind)).await.unwrap() {

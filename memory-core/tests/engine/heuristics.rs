@@ -356,3 +356,16 @@ async fn suggestions_name_the_advice_about_the_next_step() {
     assert_eq!(about(&[Step::new("test")], "test").await, [], "it is done");
     assert_eq!(about(&[Step::new("test")], "edit").await.len(), 1, "edit right after test");
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_contrary_advice_the_better_one_is_shown_with_its_probability() {
+    let memory = learned(beginnings([("plan", 5), ("test", 3), ("guess", 0)])).await;
+    let heuristics = memory.heuristics().await.unwrap();
+    let of = |habit: &str| find(&heuristics, habit).unwrap_or_else(|| panic!("{habit} is not in {heuristics:#?}"));
+    let (plan, test) = (of("plan right after the start"), of("test right after the start"));
+    assert_eq!((plan.standing, test.standing), (Standing::Active, Standing::Outdone), "{plan}, {test}");
+    let rival = plan.rival.unwrap();
+    assert!(rival.heuristic == test.id && rival.better > 0.9, "{rival:?}");
+    let shown = memory.recall(&task(0), 1).await.unwrap().advice;
+    assert!(shown.iter().any(|one| one.heuristic.id == plan.id) && shown.iter().all(|one| one.heuristic.id != test.id));
+}

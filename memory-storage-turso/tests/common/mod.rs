@@ -217,18 +217,6 @@ pub(crate) async fn log(store: &dyn MemoryStore) -> Vec<(Version, Arc<Episode>)>
     logged.collect()
 }
 
-pub(crate) async fn stored_patterns(store: &dyn MemoryStore) -> Vec<Pattern> {
-    let mut patterns = Vec::new();
-    for kind in [RecordKind::Pattern, RecordKind::Habit] {
-        for stored in store.scan_all(Scan::new(kind)).await.unwrap() {
-            let Record::Pattern(pattern) = stored.record else { panic!("{stored:?} is no pattern") };
-            patterns.push(pattern);
-        }
-    }
-    patterns.sort_by_key(|pattern| pattern.id);
-    patterns
-}
-
 /// What is to be known of these episodes, by the definition of knowledge.
 pub(crate) fn fold<'a>(episodes: impl IntoIterator<Item = &'a Arc<Episode>>) -> Vec<Pattern> {
     let mut patterns: BTreeMap<PatternId, Pattern> = BTreeMap::new();
