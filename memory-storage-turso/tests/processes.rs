@@ -307,10 +307,21 @@ async fn work(memory: Memory, process: usize, task: usize) {
     }
 }
 
+/// Waits until all processes have opened the store, so that they work at the same time.
+async fn meet(process: usize) {
+    let path = std::env::var("STORE").unwrap();
+    let here = |process: usize| format!("{path}.here{process}");
+    std::fs::write(here(process), "").unwrap();
+    while !(0..PROCESSES).all(|process| std::path::Path::new(&here(process)).exists()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 async fn work_in_child() {
     tracing::subscriber::set_global_default(Warnings).unwrap();
     let process = std::env::var("PROCESS").unwrap().parse().unwrap();
     let memory = memory(&store_of_child().await).await;
+    meet(process).await;
     let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(work(memory.clone(), process, task))).collect();
     for task in tasks {
         task.await.unwrap();
