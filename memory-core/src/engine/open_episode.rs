@@ -71,7 +71,7 @@ pub struct OpenEpisode {
     steps: Vec<Step>,
     /// How many of the steps, the first ones, are in the store or buffered.
     kept: usize,
-    /// The bytes of the episode if it were interrupted now; one that grows too large could not be closed.
+    /// The bytes of the episode without its receipt if it were interrupted now; one that grows too large could not be closed.
     encoded: usize,
     closed: bool,
     /// Episodes like this one, looked up once.
@@ -81,7 +81,8 @@ pub struct OpenEpisode {
 impl OpenEpisode {
     pub(super) fn new(memory: Memory, live: Arc<Live>, opened: OpenedEpisode, steps: Vec<Step>) -> Self {
         // A moment with a fraction of a second takes up to 10 bytes more than one without.
-        let encoded = opened.clone().into_interrupted(steps.clone()).encoded_len() + 10;
+        let bare = OpenedEpisode { receipt: None, ..opened.clone() };
+        let encoded = bare.into_interrupted(steps.clone()).encoded_len() + 10;
         Self { memory, live, opened, kept: steps.len(), steps, encoded, closed: false, similar: None }
     }
 
@@ -106,12 +107,15 @@ impl OpenEpisode {
     /// its outcome is attributed to it. The receipt is kept with the next write of this handle.
     ///
     /// # Errors
-    /// As [`Memory::recall`].
+    /// As [`Memory::recall`]; [`Invalid`](ErrorKind::Invalid) if the episode had no room for the receipt.
     pub async fn recall(&self, k: usize) -> Result<Recollection> {
         let recalled = self.memory.recall(self.task(), k).await?;
         let (recalled, receipt) = self.memory.hold_out(self.id(), recalled);
         let mut held = self.live.held.lock().await;
-        held.opened.receipt.get_or_insert_default().add(receipt);
+        let mut receipts = held.opened.receipt.clone().unwrap_or_default();
+        receipts.add(receipt);
+        check_encoded_len(self.encoded + encoded_len(&receipts)).map_err(|error| error.in_operation("recall"))?;
+        held.opened.receipt = Some(receipts);
         held.unsaved = true;
         Ok(recalled)
     }
@@ -200,7 +204,8 @@ impl OpenEpisode {
         self.memory.inner.limits.step(self.steps.len(), &step)?;
         // The comma between the steps, too.
         let encoded = self.encoded + encoded_len(&step) + 1;
-        check_encoded_len(encoded)?;
+        let receipt = encoded_len(&self.live.held.lock().await.opened.receipt);
+        check_encoded_len(encoded + receipt)?;
         let durability = self.keep(&step).await?;
         if self.memory.inner.step_durability != StepDurability::AtCompletion {
             self.kept += 1;

@@ -369,3 +369,14 @@ async fn of_contrary_advice_the_better_one_is_shown_with_its_probability() {
     let shown = memory.recall(&task(0), 1).await.unwrap().advice;
     assert!(shown.iter().any(|one| one.heuristic.id == plan.id) && shown.iter().all(|one| one.heuristic.id != test.id));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_memory_believes_nothing() {
+    let memory = fresh().await;
+    assert_eq!((memory.heuristics().await.unwrap(), memory.playbooks().await.unwrap()), (vec![], vec![]));
+    assert_eq!(memory.quarantined().await.unwrap(), []);
+    let uplift = memory.uplift().await.unwrap();
+    assert!(uplift.overall.is_none() && uplift.heuristics.is_empty());
+    let recalled = memory.recall(&task(0), 1).await.unwrap();
+    assert!(recalled.advice.is_empty() && recalled.episodes.is_empty() && !recalled.withheld);
+}

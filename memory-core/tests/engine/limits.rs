@@ -348,6 +348,14 @@ async fn an_episode_that_can_still_be_completed_takes_no_step_too_many() {
     };
     assert!((300..334).contains(&taken), "{taken}");
     assert!(error.to_string().contains("encoded episode is") && error.to_string().contains("up to 10000000 bytes"));
+    // What is shown needs room, too.
+    let known = (0..100).map(|number| worked(&format!("fix {number}"), &["read"]));
+    crate::record_all(&memory, known).await;
+    while open.step(Step::new("read")).await.is_ok() {
+        taken += 1;
+    }
+    let error = open.recall(100).await.unwrap_err();
+    assert!(error.to_string().contains("recall: invalid value: encoded episode is"), "{error}");
     open.complete(Outcome::success("as far as it went")).await.unwrap();
     assert_eq!(memory.episode(open.id()).await.unwrap().steps.len(), taken);
 }
