@@ -29,7 +29,9 @@ pub struct InMemoryStore {
 struct State {
     closed: bool,
     version: u64,
-    records: BTreeMap<Key, Stored>,
+    records: HashMap<Key, Stored>,
+    /// The keys of the records, in order, for scans.
+    keys: BTreeSet<Key>,
     /// How many records there are of each kind.
     counts: BTreeMap<RecordKind, u64>,
     /// The episodes in the order of the log.
@@ -115,8 +117,9 @@ impl MemoryStore for InMemoryStore {
                 Some(Cursor::Key(key)) if *key >= first => Bound::Excluded(key),
                 _ => Bound::Included(&first),
             };
-            let range = state.records.range((after, Bound::Unbounded));
-            let stored = range.take_while(|(key, _)| key.kind() == scan.kind).map(|(_, stored)| stored);
+            let keys = state.keys.range((after, Bound::Unbounded));
+            let keys = keys.take_while(|key| key.kind() == scan.kind);
+            let stored = keys.filter_map(|key| state.records.get(key));
             stored.filter(|stored| matches(scan, stored)).take(scan.limit + 1).cloned().collect()
         };
         let more = records.len() > scan.limit;
@@ -252,13 +255,15 @@ impl State {
         }
         self.tell(version, &key, false);
         let kind = key.kind();
-        if self.records.insert(key, Stored { version, record }).is_none() {
+        if self.records.insert(key.clone(), Stored { version, record }).is_none() {
+            self.keys.insert(key);
             *self.counts.entry(kind).or_default() += 1;
         }
     }
 
     fn delete(&mut self, key: &Key) {
         let Some(stored) = self.records.remove(key) else { return };
+        self.keys.remove(key);
         self.counts.entry(key.kind()).and_modify(|count| *count -= 1);
         self.version += 1;
         self.log.remove(&stored.version);
