@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::statistics::Rate;
@@ -176,53 +177,66 @@ impl Counts {
 ///
 /// Bucket *b* covers the times from `b * width` to `(b + 1) * width` since the Unix epoch, with the width of the
 /// [`Learner`](crate::Learner).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// By rising bucket. Copies share it until they change: patterns are copied far more often than their evidence grows.
-    #[serde(with = "as_map")]
-    buckets: Arc<Vec<(i64, Counts)>>,
+    /// All buckets but the last, by rising bucket. Copies share them: nearly all evidence that comes belongs to the last one.
+    past: Arc<Vec<(i64, Counts)>>,
+    last: Option<(i64, Counts)>,
 }
 
-/// Writes buckets as a map from bucket to counts.
-mod as_map {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use super::Counts;
-
-    pub(super) fn serialize<S: Serializer>(buckets: &[(i64, Counts)], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(buckets.iter().map(|(bucket, counts)| (bucket, counts)))
+/// As `{"buckets": {"20000": [1, 2, 1]}}`.
+impl Serialize for Evidence {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Buckets<'a>(&'a Evidence);
+        impl Serialize for Buckets<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.buckets())
+            }
+        }
+        let mut evidence = serializer.serialize_struct("Evidence", 1)?;
+        evidence.serialize_field("buckets", &Buckets(self))?;
+        evidence.end()
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Vec<(i64, Counts)>>, D::Error> {
-        let buckets = BTreeMap::<i64, Counts>::deserialize(deserializer)?;
-        Ok(Arc::new(buckets.into_iter().collect()))
+impl<'de> Deserialize<'de> for Evidence {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "Evidence")]
+        struct AsMap {
+            buckets: BTreeMap<i64, Counts>,
+        }
+        AsMap::deserialize(deserializer).map(|map| Self::of(map.buckets.into_iter().collect()))
     }
 }
 
 impl Evidence {
     /// Evidence in one bucket.
     pub fn in_bucket(bucket: i64, counts: Counts) -> Self {
-        Self { buckets: Arc::new(vec![(bucket, counts)]) }
+        Self::of(vec![(bucket, counts)])
+    }
+
+    /// Evidence in these buckets, which rise.
+    fn of(mut buckets: Vec<(i64, Counts)>) -> Self {
+        let last = buckets.pop();
+        Self { past: Arc::new(buckets), last }
     }
 
     /// The counts by bucket, oldest first.
     pub fn buckets(&self) -> impl Iterator<Item = (i64, Counts)> {
-        self.buckets.iter().copied()
+        self.past.iter().copied().chain(self.last)
     }
 
     /// The counts of all buckets together.
     pub fn total(&self) -> Counts {
         let mut total = Counts::default();
-        self.buckets.iter().for_each(|(_, counts)| total.add(counts));
+        self.buckets().for_each(|(_, counts)| total.add(&counts));
         total
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.buckets.is_empty()
+        self.last.is_none()
     }
 
     /// Adds other evidence.
@@ -232,10 +246,19 @@ impl Evidence {
 
     /// Adds counts of one bucket.
     pub(crate) fn count(&mut self, bucket: i64, counts: Counts) {
-        let buckets = Arc::make_mut(&mut self.buckets);
-        match place(buckets, bucket) {
-            Ok(known) => buckets[known].1.add(&counts),
-            Err(new) => buckets.insert(new, (bucket, counts)),
+        match &mut self.last {
+            Some((last, known)) if *last == bucket => known.add(&counts),
+            Some((last, _)) if *last > bucket => {
+                let past = Arc::make_mut(&mut self.past);
+                match place(past, bucket) {
+                    Ok(known) => past[known].1.add(&counts),
+                    Err(new) => past.insert(new, (bucket, counts)),
+                }
+            }
+            last => {
+                Arc::make_mut(&mut self.past).extend(*last);
+                *last = Some((bucket, counts));
+            }
         }
     }
 
@@ -244,7 +267,7 @@ impl Evidence {
     /// # Errors
     /// [`Corrupt`](ErrorKind::Corrupt) when there is less than what is taken away; the evidence is then unchanged.
     pub fn subtract(&mut self, other: &Self) -> Result<()> {
-        let mut rest = Vec::clone(&self.buckets);
+        let mut rest: Vec<(i64, Counts)> = self.buckets().collect();
         for (bucket, counts) in other.buckets() {
             let have = place(&rest, bucket);
             let left = have.ok().and_then(|have| Some((have, rest[have].1.checked_sub(&counts)?)));
@@ -258,7 +281,7 @@ impl Evidence {
                 rest[have].1 = left;
             }
         }
-        self.buckets = Arc::new(rest);
+        *self = Self::of(rest);
         Ok(())
     }
 
