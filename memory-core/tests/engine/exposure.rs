@@ -1,12 +1,15 @@
 //! What recalls show or withhold, what agents say about it, and what it did to the outcome.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use memory_core::testkit::{Fault, Operation};
 use memory_core::{
-    Basis, ErrorKind, Feedback, InMemoryStore, Memory, MemoryBuilder, NewNote, NoteId, Outcome, Recording, Step, Task,
+    Basis, ErrorKind, Feedback, InMemoryStore, Key, Memory, MemoryBuilder, MemoryStoreExt, NewNote, NoteId, Outcome,
+    Record, Recording, Step, Task,
 };
 
-use super::{clock, record_all};
+use super::{clock, faulty, lost, over, record_all, worked};
 
 fn task(number: usize) -> Task {
     let names = ["login", "invoice", "cache", "parser", "router", "mailer", "queue", "report"];
@@ -161,4 +164,28 @@ async fn a_probability_out_of_range_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains("hold_out") && error.to_string().contains("0..=1"), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_is_kept_with_the_next_step_and_survives_a_lost_answer() {
+    let store = faulty();
+    let memory = over(Arc::clone(&store)).await;
+    record_all(&memory, [worked("repair login", &["look"])]).await;
+    let mut episode = memory.start(Task::new("repair login")).await.unwrap();
+    let episode_id = episode.id();
+    let kept = async || match store.get_one(Key::Open(episode_id)).await.unwrap().unwrap().record {
+        Record::Open(opened) => opened.receipt,
+        other => panic!("{other:?}"),
+    };
+    store.script_next(Operation::Commit, Fault::After(lost()));
+    episode.step(Step::new("look")).await.unwrap_err();
+    episode.recall(1).await.unwrap();
+    assert_eq!(kept().await, None, "it waits for the next write");
+    // What is there is read again, without the receipt: only this engine knows it.
+    episode.step(Step::new("look")).await.unwrap();
+    episode.step(Step::new("edit")).await.unwrap();
+    let receipt = kept().await.unwrap();
+    assert_eq!((receipt.episodes.len(), episode.receipt().await), (1, Some(receipt.clone())));
+    episode.complete(Outcome::success("")).await.unwrap();
+    assert_eq!(memory.episode(episode.id()).await.unwrap().receipt, Some(receipt));
 }

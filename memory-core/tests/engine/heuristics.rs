@@ -6,7 +6,7 @@ use std::time::Duration;
 use memory_core::testkit::{Fault, Gate, Operation};
 use memory_core::{
     Advice, Advised, Basis, ErrorKind, Feedback, Freshness, Heuristic, HeuristicId, InMemoryStore, Memory, Outcome,
-    Reason, Receipt, Recording, Source, Standing, Step, Task,
+    Reason, Receipt, Recording, Source, Standing, Step, Task, Window,
 };
 
 use super::{faulty, fresh, job, lost, record_all};
@@ -245,19 +245,24 @@ async fn advice_that_agents_call_harmful_retires() {
 async fn where_episodes_end_when_the_task_is_done_only_early_choices_count() {
     // Runs end with the first right answer: all that a run does before it succeeds, failed runs do more often.
     let mut recordings = Vec::new();
-    for number in 0..8 {
+    for number in 0..24 {
+        let task = || Task::new(format!("repair part{number}")).domain("web");
         for turn in 0..3 {
-            recordings.push(run(task(number), &["plan", "query"], true));
-            let late = ["query", "query", "query", "query"];
-            recordings.push(run(task(number), &late[..], turn == 0));
-            recordings.push(run(task(number), &["plan", "query", "query", "query"], turn != 0));
+            recordings.push(run(task(), &["plan", "query"], true));
+            recordings.push(run(task(), &["query", "query", "query", "query"], turn == 0));
+            recordings.push(run(task(), &["plan", "query", "query", "query"], turn != number % 3));
         }
     }
     let memory = learned(recordings).await;
     let heuristics = memory.heuristics().await.unwrap();
-    assert_eq!(find(&heuristics, "plan").unwrap().advice, Advice::Do);
-    let repeated = find(&heuristics, "query right after query");
-    assert!(repeated.is_none_or(|one| one.contrast.with.trials < 49.0), "short runs are left out: {repeated:?}");
+    let plan = find(&heuristics, "plan").unwrap();
+    assert_eq!((plan.advice, plan.window), (Advice::Do, Window::Early));
+    let counted = [plan.contrast.with.trials, plan.contrast.without.trials].map(f64::round);
+    assert_eq!(counted, [72.0, 72.0], "short runs are left out");
+    assert_eq!((plan.is_in(&[]), plan.is_in(&["plan", "a", "b", "c"].map(Step::new))), (None, Some(true)));
+
+    let memory = learned(runs(task, 4, 0)).await;
+    assert_eq!(first(&memory).await.window, Window::Whole, "where all runs are as long, the length gives nothing away");
 }
 
 #[tokio::test(start_paused = true)]
