@@ -123,8 +123,6 @@ pub struct Heuristic {
     pub window: Window,
     /// Whether to do it or to avoid it.
     pub advice: Advice,
-    /// Distinct episodes that did it, with the weight they have now.
-    pub episodes: f64,
     /// The evidence: episodes with and without it, compared within tasks.
     pub contrast: Contrast,
     /// The environments in which the habit was seen, each with how many episodes.
@@ -177,7 +175,6 @@ impl Heuristic {
             habit,
             window,
             advice,
-            episodes: contrast.with.trials,
             contrast,
             environments: BTreeMap::new(),
             standing: Standing::Active,
