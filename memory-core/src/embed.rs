@@ -11,7 +11,10 @@ use crate::{Error, ErrorKind, Result};
 /// A vector of finite numbers, at least one long.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<f32>", into = "Vec<f32>")]
-pub struct Vector(Arc<[f32]>);
+pub struct Vector {
+    components: Arc<[f32]>,
+    norm: f64,
+}
 
 impl Vector {
     /// A vector of these components.
@@ -26,26 +29,31 @@ impl Vector {
             let field = format!("vector[{place}]");
             return Err(Error::invalid(&field, components[place], "finite numbers"));
         }
-        Ok(Self(components.into()))
+        let norm = dot(&components, &components).sqrt();
+        Ok(Self { components: components.into(), norm })
     }
 
     /// The components.
     pub fn as_slice(&self) -> &[f32] {
-        &self.0
+        &self.components
     }
 
     /// How many components.
     pub fn dimensions(&self) -> usize {
-        self.0.len()
+        self.components.len()
+    }
+
+    /// Its Euclidean length.
+    pub fn norm(&self) -> f64 {
+        self.norm
     }
 
     /// The cosine of the angle to another vector, in [-1, 1]; 0 if one of them is zero.
     ///
     /// Components beyond the shorter vector are not looked at; stores check lengths before they compare.
     pub fn cosine(&self, other: &Self) -> f64 {
-        let (a, b) = (self.as_slice(), other.as_slice());
-        let norms = dot(a, a).sqrt() * dot(b, b).sqrt();
-        if norms > 0.0 { (dot(a, b) / norms).clamp(-1.0, 1.0) } else { 0.0 }
+        let norms = self.norm * other.norm;
+        if norms > 0.0 { (dot(&self.components, &other.components) / norms).clamp(-1.0, 1.0) } else { 0.0 }
     }
 }
 
@@ -75,7 +83,7 @@ impl TryFrom<Vec<f32>> for Vector {
 
 impl From<Vector> for Vec<f32> {
     fn from(vector: Vector) -> Self {
-        vector.0.to_vec()
+        vector.components.to_vec()
     }
 }
 

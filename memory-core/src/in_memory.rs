@@ -8,12 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::ranking::{Candidate, Collection, Posting, Scorer, best, frequencies};
+use crate::index::{Entry, HybridIndex};
 use crate::store::{check_limit, check_vector};
 use crate::{
     Batch, Change, Changes, Commit, Condition, Cursor, Durability, EpisodeId, Error, ErrorKind, FeedEntry, Hit, Key,
-    LearnerId, LoggedEpisode, MemoryStore, NoteId, Page, PatternId, Record, RecordKind, Result, Scan, Scope, Search,
-    Searchable, Searched, StoreHealth, StoreInfo, Stored, StoredNote, VectorSpace, Version,
+    LearnerId, LoggedEpisode, MemoryStore, NoteId, Page, PatternId, Record, RecordKind, Result, Scan, Search,
+    StoreHealth, StoreInfo, Stored, StoredNote, VectorSpace, Version,
 };
 
 /// A [`MemoryStore`] in the memory of this process: for tests, for trying things out, and for agents whose memory need not
@@ -39,15 +39,7 @@ struct State {
     feed: BTreeMap<Version, (Key, bool)>,
     /// Where each key stands in the feed.
     feed_places: HashMap<Key, Version>,
-    index: HashMap<(Searched, Scope), ScopeIndex>,
-}
-
-/// What word and vector search need to know of the episodes or the notes of one scope; documents are numbered by version.
-#[derive(Debug, Default)]
-struct ScopeIndex {
-    collection: Collection,
-    postings: HashMap<String, BTreeMap<u64, Posting>>,
-    documents: HashMap<u64, Record>,
+    index: HybridIndex,
 }
 
 impl InMemoryStore {
@@ -84,11 +76,13 @@ impl MemoryStore for InMemoryStore {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Commit> {
+        // Before the others are kept waiting.
+        let entries: Vec<Option<Entry>> = batch.changes.iter().map(entry).collect();
         let mut state = self.write()?;
         state.check(batch)?;
-        for change in &batch.changes {
+        for (change, entry) in batch.changes.iter().zip(entries) {
             match change {
-                Change::Put(record) => state.put(record.clone()),
+                Change::Put(record) => state.put(record.clone(), entry),
                 Change::Delete(key) => state.delete(key),
             }
         }
@@ -134,8 +128,7 @@ impl MemoryStore for InMemoryStore {
     async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
         let state = self.read()?;
         search.validate(state.space())?;
-        let Some(index) = state.index.get(&(search.kind, search.scope.clone())) else { return Ok(Vec::new()) };
-        Ok(index.search(search))
+        Ok(state.index.search(search, |key| state.records.get(key)?.record.searchable()?.vector.cloned()))
     }
 
     async fn changes(&self, since: Version, limit: usize) -> Result<Changes> {
@@ -183,6 +176,13 @@ const fn first_key(kind: RecordKind) -> Key {
         RecordKind::Pattern => Key::Pattern(PatternId::new(NIL)),
         RecordKind::Habit => Key::Habit(PatternId::new(NIL)),
         RecordKind::Note => Key::Note(NoteId::new(NIL)),
+    }
+}
+
+fn entry(change: &Change) -> Option<Entry> {
+    match change {
+        Change::Put(record) => Entry::of(record),
+        Change::Delete(_) => None,
     }
 }
 
@@ -240,18 +240,18 @@ impl State {
         Ok(())
     }
 
-    fn put(&mut self, record: Record) {
+    fn put(&mut self, record: Record, entry: Option<Entry>) {
         let key = record.key();
-        if record.searchable().is_some() {
-            self.delete(&key); // From the index, too.
-        }
         self.version += 1;
         let version = Version(self.version);
         if let Record::Episode(logged) = &record {
+            if let Some(before) = self.records.get(&key) {
+                self.log.remove(&before.version);
+            }
             self.log.insert(version, logged.episode.id);
         }
-        if let Some(Searchable { kind, scope, text, .. }) = record.searchable() {
-            self.index.entry((kind, scope.clone())).or_default().insert(version, text, &record);
+        if let Some(entry) = entry {
+            self.index.put(version, entry);
         }
         self.tell(version, &key, false);
         let kind = key.kind();
@@ -267,15 +267,7 @@ impl State {
         self.counts.entry(key.kind()).and_modify(|count| *count -= 1);
         self.version += 1;
         self.log.remove(&stored.version);
-        if let Some(Searchable { kind, scope, text, .. }) = stored.record.searchable() {
-            let place = (kind, scope.clone());
-            if let Some(index) = self.index.get_mut(&place) {
-                index.remove(stored.version, text);
-                if index.documents.is_empty() {
-                    self.index.remove(&place);
-                }
-            }
-        }
+        self.index.remove(Version(self.version), key);
         self.tell(Version(self.version), key, true);
     }
 
@@ -286,71 +278,5 @@ impl State {
             }
             self.feed.insert(version, (key.clone(), deleted));
         }
-    }
-}
-
-impl ScopeIndex {
-    fn insert(&mut self, version: Version, text: &str, record: &Record) {
-        let frequencies = frequencies(text);
-        let length = frequencies.values().sum();
-        for (term, frequency) in frequencies {
-            let posting = Posting { document: version.0, frequency, length };
-            self.postings.entry(term).or_default().insert(version.0, posting);
-        }
-        self.collection.documents += 1;
-        self.collection.terms += length;
-        self.documents.insert(version.0, record.clone());
-    }
-
-    fn remove(&mut self, version: Version, text: &str) {
-        let frequencies = frequencies(text);
-        for term in frequencies.keys() {
-            if let Some(postings) = self.postings.get_mut(term) {
-                postings.remove(&version.0);
-                if postings.is_empty() {
-                    self.postings.remove(term);
-                }
-            }
-        }
-        self.collection.documents -= 1;
-        self.collection.terms -= frequencies.values().sum::<u64>();
-        self.documents.remove(&version.0);
-    }
-
-    fn search(&self, search: &Search) -> Vec<Hit> {
-        let accepted = |record: &Record| match record {
-            Record::Episode(logged) => search.filter.matches(&logged.episode),
-            Record::Note(stored) => search.notes.matches(&stored.note),
-            _ => false,
-        };
-        let words = search.text.as_deref().map(|text| self.words(text, accepted)).unwrap_or_default();
-        let wanted: BTreeSet<u64> = if search.vector.is_some() {
-            self.documents.iter().filter(|(_, record)| accepted(record)).map(|(document, _)| *document).collect()
-        } else {
-            words.keys().copied().collect()
-        };
-        let candidates = wanted.into_iter().filter_map(|document| {
-            let record = &self.documents[&document];
-            let Searchable { vector, at, .. } = record.searchable()?;
-            let cosine = search.vector.as_ref().zip(vector).map(|(query, own)| query.cosine(own));
-            let hit = Hit {
-                key: record.key(),
-                version: Version(document),
-                words: words.get(&document).copied().unwrap_or_default(),
-                vector: cosine.unwrap_or_default(),
-            };
-            Some(Candidate { hit, at, compared: cosine.is_some() })
-        });
-        best(candidates.collect(), search.k)
-    }
-
-    fn words(&self, text: &str, accepted: impl Fn(&Record) -> bool) -> HashMap<u64, f64> {
-        let mut scorer = Scorer::new(self.collection);
-        for term in frequencies(text).keys() {
-            let postings: Vec<Posting> =
-                self.postings.get(term).into_iter().flat_map(|all| all.values().copied()).collect();
-            scorer.add_term(&postings, |document| accepted(&self.documents[&document]));
-        }
-        scorer.finish()
     }
 }

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeId, Error, LearnerId, LoggedEpisode, Note, NoteId, OpenedEpisode, OpenedStep, Pattern, PatternId, Result,
-    Scope, Status, StoredNote, Trust, Vector, VectorSpace, Verdict,
+    EpisodeId, Error, Hit, LearnerId, LoggedEpisode, Note, NoteId, OpenedEpisode, OpenedStep, Pattern, PatternId,
+    Result, Scope, Search, Status, StoredNote, Trust, Vector, VectorSpace, Verdict,
 };
 
 /// The place of a change in the history of a store: 1 for the first, rising with every change, across all processes.
@@ -152,42 +152,6 @@ impl Record {
             Self::Note(stored) => Some(&stored.note.scope),
         }
     }
-
-    /// What a search finds the record by; `None` for what is not searched.
-    pub fn searchable(&self) -> Option<Searchable<'_>> {
-        Some(match self {
-            Self::Episode(LoggedEpisode { episode, vector }) => Searchable {
-                kind: Searched::Episodes,
-                scope: &episode.scope,
-                text: &episode.task.text,
-                vector: vector.as_ref(),
-                at: episode.completed_at,
-            },
-            Self::Note(StoredNote { note, vector }) => Searchable {
-                kind: Searched::Notes,
-                scope: &note.scope,
-                text: &note.text,
-                vector: vector.as_ref(),
-                at: note.updated_at,
-            },
-            _ => return None,
-        })
-    }
-}
-
-/// What a [search](MemoryStore::search) finds a record by.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Searchable<'a> {
-    /// What has to be asked for.
-    pub kind: Searched,
-    /// In which scope.
-    pub scope: &'a Scope,
-    /// Whose words are compared: a task's text, or a note's.
-    pub text: &'a str,
-    /// The vector of the text.
-    pub vector: Option<&'a Vector>,
-    /// The moment that decides between equal scores: the end of an episode, the last telling of a note.
-    pub at: DateTime<Utc>,
 }
 
 /// A record with the version of its last change.
@@ -478,7 +442,7 @@ impl NoteFilter {
 }
 
 /// Checks that filters are set on the kinds that they are for.
-fn check_filters(of: &str, kind: RecordKind, filter: &Filter, notes: &NoteFilter) -> Result<()> {
+pub(crate) fn check_filters(of: &str, kind: RecordKind, filter: &Filter, notes: &NoteFilter) -> Result<()> {
     if kind != RecordKind::Episode && *filter != Filter::default() {
         let range = "unset, except for episodes";
         return Err(Error::invalid(&format!("{of}.filter"), format_args!("{filter:?}"), range));
@@ -598,123 +562,6 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// What a search looks for.
-#[expect(clippy::exhaustive_enums, reason = "a store must search all of it")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Searched {
-    /// Completed episodes, by the texts of their tasks.
-    Episodes,
-    /// Notes, by their texts.
-    Notes,
-}
-
-impl Searched {
-    /// The kind of the records.
-    pub const fn kind(self) -> RecordKind {
-        match self {
-            Self::Episodes => RecordKind::Episode,
-            Self::Notes => RecordKind::Note,
-        }
-    }
-}
-
-/// A request for the completed episodes, or the notes, most like a text, a vector, or both.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq)]
-pub struct Search {
-    /// What is looked for.
-    pub kind: Searched,
-    /// Whose records.
-    pub scope: Scope,
-    /// Words to look for, with no syntax of any kind; the engine bounds its length.
-    pub text: Option<String>,
-    /// A query vector in the store's space.
-    pub vector: Option<Vector>,
-    /// Which records, of episodes.
-    pub filter: Filter,
-    /// Which records, of notes.
-    pub notes: NoteFilter,
-    /// The best so many by words and the best so many by vector are returned, 1 to 100.
-    pub k: usize,
-}
-
-impl Search {
-    /// The largest `k`.
-    pub const MAX_K: usize = 100;
-
-    /// A search for episodes in this scope, for no words yet, k = 10.
-    pub fn new(scope: Scope) -> Self {
-        let (filter, notes) = (Filter::default(), NoteFilter::default());
-        Self { kind: Searched::Episodes, scope, text: None, vector: None, filter, notes, k: 10 }
-    }
-
-    /// The same search for notes, those that pass this filter.
-    #[must_use]
-    pub fn for_notes(mut self, notes: NoteFilter) -> Self {
-        (self.kind, self.notes) = (Searched::Notes, notes);
-        self
-    }
-
-    /// Looks for these words.
-    #[must_use]
-    pub fn text(mut self, text: impl Into<String>) -> Self {
-        self.text = Some(text.into());
-        self
-    }
-
-    /// Looks for this vector.
-    #[must_use]
-    pub fn vector(mut self, vector: Option<Vector>) -> Self {
-        self.vector = vector;
-        self
-    }
-
-    /// Sets the filter.
-    #[must_use]
-    pub fn filter(mut self, filter: Filter) -> Self {
-        self.filter = filter;
-        self
-    }
-
-    /// Sets how many.
-    #[must_use]
-    pub fn k(mut self, k: usize) -> Self {
-        self.k = k;
-        self
-    }
-
-    /// Checks what every store must refuse; `space` is the store's.
-    ///
-    /// # Errors
-    /// [`Invalid`](crate::ErrorKind::Invalid), as [`MemoryStore::search`] says.
-    pub fn validate(&self, space: Option<&VectorSpace>) -> Result<()> {
-        if !(1..=Self::MAX_K).contains(&self.k) {
-            return Err(Error::invalid("search.k", self.k, "1..=100"));
-        }
-        check_filters("search", self.kind.kind(), &self.filter, &self.notes)?;
-        match &self.vector {
-            Some(vector) => check_vector(vector, space),
-            None if self.text.is_none() => Err(Error::invalid("search", "empty", "a text, a vector or both")),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A record that a search found, with both of its scores.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hit {
-    /// The completed episode or the note, as was asked for.
-    pub key: Key,
-    /// The version of the record.
-    pub version: Version,
-    /// The share of the query's information that the record's text covers, in [0, 1]: BM25 (k1 = 1.2, b = 0.75) divided by
-    /// its upper bound for the query; 0 when no word matches or no text was given.
-    /// The statistics are those of all such records of the scope, whatever the filter.
-    pub words: f64,
-    /// The cosine of query and record, in [-1, 1]; 0 when either has no vector.
-    pub vector: f64,
-}
-
 /// One entry of the change feed: the last change of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedEntry {
@@ -767,6 +614,9 @@ pub struct StoreHealth {
     pub notes: u64,
 }
 
+/// As many records or fewer that pass the filter are all compared by vector, also by a search that is not exact.
+pub const COMPARED: usize = 200;
+
 /// Where episodes and knowledge are kept.
 ///
 /// An implementation writes all eight methods; there are no defaults, so that a decorator cannot forget one.
@@ -815,10 +665,14 @@ pub trait MemoryStore: Debug + Display + Send + Sync + 'static {
 
     /// Finds the completed episodes, or the notes, of a scope that are most like a text, a vector, or both.
     ///
-    /// The answer is the union of the best `k` by words (those with a matching word) and the best `k` by vector (those with
-    /// one), each hit with both scores; at most `2 k`. Equal scores are ordered by later [moment](Searchable::at), then by
-    /// smaller id.
-    /// The hits come by falling words score, then falling vector score, then that order.
+    /// The answer is the union of the best `k` by words (those with a matching word), the best `k` by trace, if that is asked
+    /// for (those with a matching word in it), and the best `k` by vector (those with one that has a direction); each hit has
+    /// all its scores, exactly. Equal scores are ordered by later [moment](crate::Searchable::at), then by smaller id.
+    /// The hits come by falling words score, then falling vector score, then falling trace score, then that order.
+    ///
+    /// Which records are candidates by words is decided by [rare words first](crate::ranking#rare-words-first), the same in
+    /// every store. By vector, a store may miss some of the best where more than [`COMPARED`] records pass the filter: it
+    /// finds at least nine of ten of the best ten on ordinary vectors. An [exact](Search::exact) search misses nothing.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100, a filter on another kind than it is for, a vector of

@@ -28,10 +28,16 @@ const STOP_WORDS: &[&str] = &[
 /// assert_eq!(memory_core::text::terms("The users' failing tests in auth_service"), ["user", "fail", "test", "auth", "servic"]);
 /// ```
 pub fn terms(text: &str) -> Vec<String> {
-    words(&strip_recalled(text))
-        .filter(|word| STOP_WORDS.binary_search(&word.as_str()).is_err())
-        .map(|word| ENGLISH.stem(&word).into_owned())
-        .collect()
+    let mut terms = Vec::new();
+    each_term(text, usize::MAX, |term| terms.push(term.to_owned()));
+    terms
+}
+
+/// Calls `each` with the first so many [terms](terms) of a text, in order.
+pub(crate) fn each_term(text: &str, most: usize, mut each: impl FnMut(&str)) {
+    let text = strip_recalled(text);
+    let terms = words(&text).filter(|word| STOP_WORDS.binary_search(&word.as_str()).is_err());
+    terms.take(most).for_each(|word| each(&ENGLISH.stem(&word)));
 }
 
 /// The words of a text, in lower case, without apostrophes, with stop words and unstemmed.
