@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod agreement;
 mod clock;
 mod derive;
 mod embed;
@@ -16,8 +17,10 @@ mod limits;
 mod note;
 mod pattern;
 mod playbook;
+mod profile;
 pub mod ranking;
 mod receipt;
+mod rerank;
 mod scope;
 mod search;
 mod source;
@@ -42,7 +45,9 @@ pub use limits::*;
 pub use note::*;
 pub use pattern::*;
 pub use playbook::*;
+pub use profile::{Intent, Profile, Weights};
 pub use receipt::*;
+pub use rerank::Reranker;
 pub use scope::*;
 pub use search::*;
 pub use source::*;
