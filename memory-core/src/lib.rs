@@ -25,6 +25,7 @@ mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
+mod tokens;
 
 pub use clock::*;
 pub use embed::*;
@@ -44,6 +45,7 @@ pub use receipt::*;
 pub use scope::*;
 pub use source::*;
 pub use store::*;
+pub use tokens::*;
 
 #[cfg(test)]
 mod tests {
