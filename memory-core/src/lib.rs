@@ -15,12 +15,15 @@ mod limits;
 mod note;
 mod pattern;
 mod playbook;
+mod prompt;
+mod quote;
 pub mod ranking;
 mod receipt;
 mod scope;
 mod source;
 mod state;
 pub mod statistics;
+mod steps;
 mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -41,9 +44,11 @@ pub use limits::*;
 pub use note::*;
 pub use pattern::*;
 pub use playbook::*;
+pub use prompt::*;
 pub use receipt::*;
 pub use scope::*;
 pub use source::*;
+pub use steps::*;
 pub use store::*;
 pub use tokens::*;
 
@@ -58,6 +63,7 @@ mod tests {
         check::<MemoryBuilder>();
         check::<OpenEpisode>();
         check::<Recollection>();
+        check::<Prompt>();
         check::<Suggestion>();
         check::<Note>();
         check::<RecalledNotes>();
