@@ -18,6 +18,8 @@ mod note;
 mod pattern;
 mod playbook;
 mod profile;
+mod prompt;
+mod quote;
 pub mod ranking;
 mod receipt;
 mod rerank;
@@ -26,10 +28,12 @@ mod search;
 mod source;
 mod state;
 pub mod statistics;
+mod steps;
 mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
+mod tokens;
 
 pub use clock::*;
 pub use embed::*;
@@ -46,12 +50,15 @@ pub use note::*;
 pub use pattern::*;
 pub use playbook::*;
 pub use profile::{Intent, Profile, Weights};
+pub use prompt::*;
 pub use receipt::*;
 pub use rerank::Reranker;
 pub use scope::*;
 pub use search::*;
 pub use source::*;
+pub use steps::*;
 pub use store::*;
+pub use tokens::*;
 
 #[cfg(test)]
 mod tests {
@@ -64,6 +71,7 @@ mod tests {
         check::<MemoryBuilder>();
         check::<OpenEpisode>();
         check::<Recollection>();
+        check::<Prompt>();
         check::<Suggestion>();
         check::<Note>();
         check::<RecalledNotes>();

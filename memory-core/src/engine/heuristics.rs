@@ -184,7 +184,8 @@ impl Memory {
             chance < self.inner.hold_out.probability
         };
         if held_out(Uuid::nil().as_bytes()) {
-            let withheld = Recollection { withheld: true, degraded: recalled.degraded, ..Recollection::default() };
+            let Recollection { query, degraded, .. } = recalled;
+            let withheld = Recollection { query, withheld: true, degraded, ..Recollection::default() };
             return (withheld, Receipt { withheld: true, ..Receipt::default() });
         }
         let mut receipt = Receipt::default();

@@ -18,6 +18,8 @@ const WORDS: f64 = 0.6;
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recollection {
+    /// The text of the task that was asked about; empty by default.
+    pub query: String,
     /// Episodes like the task, best first.
     pub episodes: Vec<Recalled>,
     /// Errors that these episodes met, with what repaired them, the most frequent first.
@@ -101,7 +103,8 @@ impl Memory {
             let episodes = self.nearest_to(task, vector, k).await?;
             let pitfalls = self.pitfalls(&episodes).await?;
             let advice = self.advice_for(task).await?;
-            Ok(Recollection { episodes, pitfalls, notes, advice, withheld: false, degraded })
+            let query = task.text.clone();
+            Ok(Recollection { query, episodes, pitfalls, notes, advice, withheld: false, degraded })
         };
         found.await.map_err(|error: Error| error.in_operation("recall"))
     }

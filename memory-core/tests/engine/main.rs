@@ -16,6 +16,7 @@ mod limits;
 mod notes;
 mod patterns;
 mod projection;
+mod prompt;
 mod recall;
 mod retries;
 mod review;
