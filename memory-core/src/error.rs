@@ -120,6 +120,13 @@ impl Error {
         self
     }
 
+    /// Adds what else is to be known to the message.
+    #[must_use]
+    pub(crate) fn adding(mut self, more: impl fmt::Display) -> Self {
+        self.0.message = format!("{}; {more}", self.0.message);
+        self
+    }
+
     /// Says whether the same call may succeed later without any change.
     #[must_use]
     pub fn with_temporary(mut self, temporary: bool) -> Self {

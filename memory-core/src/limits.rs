@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::{Episode, Error, NewNote, Outcome, Recording, Result, Search, Source, Step, Task};
+use crate::{Episode, Error, NewNote, NoteChange, Outcome, Recording, Result, Search, Source, Step, Task};
 
 /// Bounds on what the engine accepts. Beyond a bound there is a typed error; nothing is cut off or left out.
 ///
@@ -20,7 +20,7 @@ use crate::{Episode, Error, NewNote, Outcome, Recording, Result, Search, Source,
 /// | state of a checkpoint | 100,000 bytes |
 /// | encoded episode | 10,000,000 bytes; see [`Episode::encoded_len`] |
 /// | tags | 32, of 1 to 64 bytes each |
-/// | names of tools, domains, languages, artifacts, sources and environment facts | 1 to 128 bytes |
+/// | names of tools, domains, languages, artifacts, sources, threads and environment facts | 1 to 128 bytes |
 /// | environment facts | 32, with values up to 10,000 bytes |
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,28 +207,50 @@ impl Limits {
         text("state", state, self.state_bytes)
     }
 
-    /// Checks a note at this moment; `own` is its text without what the memory supplied.
-    pub(crate) fn note(&self, note: &NewNote, own: &str, now: DateTime<Utc>) -> Result<()> {
-        text("note.text", &note.text, self.note_bytes)?;
-        if note.text.trim().is_empty() {
-            return Err(Error::invalid("note.text", "blank", "some words"));
+    /// Checks a note at this moment, which errors call by this name; `own` is its text without what the memory supplied.
+    pub(crate) fn note(&self, name: &str, note: &NewNote, own: &str, now: DateTime<Utc>) -> Result<()> {
+        self.note_text(name, &note.text, own)?;
+        self.tags(&format!("{name}.tags"), &note.tags)?;
+        salience(name, note.salience)?;
+        if let Some(source) = &note.source {
+            self.name(&format!("{name}.source"), &source.name)?;
+        }
+        if let Some(place) = &note.place {
+            self.thread(&format!("{name}.place.thread"), &place.thread)?;
+        }
+        expiry(name, note.expires_at, now)
+    }
+
+    /// Checks a change of a note at this moment; `own` is its text without what the memory supplied.
+    pub(crate) fn note_change(&self, change: &NoteChange, own: Option<&str>, now: DateTime<Utc>) -> Result<()> {
+        if *change == NoteChange::default() {
+            return Err(Error::invalid("change", "empty", "at least one thing to change"));
+        }
+        if let (Some(text), Some(own)) = (&change.text, own) {
+            self.note_text("change", text, own)?;
+        }
+        if let Some(tags) = &change.tags {
+            self.tags("change.tags", tags)?;
+        }
+        change.salience.map_or(Ok(()), |value| salience("change", value))?;
+        expiry("change", change.expires_at.flatten(), now)
+    }
+
+    fn note_text(&self, name: &str, given: &str, own: &str) -> Result<()> {
+        let field = format!("{name}.text");
+        text(&field, given, self.note_bytes)?;
+        if given.trim().is_empty() {
+            return Err(Error::invalid(&field, "blank", "some words"));
         }
         if own.is_empty() {
-            return Err(Error::invalid("note.text", "nothing but recalled text", "some words of its own"));
+            return Err(Error::invalid(&field, "nothing but recalled text", "some words of its own"));
         }
-        self.tags("note.tags", &note.tags)?;
-        if !(0.0..=1.0).contains(&note.salience) {
-            return Err(Error::invalid("note.salience", note.salience, "0..=1"));
-        }
-        if let Some(source) = &note.source {
-            self.name("note.source", &source.name)?;
-        }
-        match note.expires_at {
-            Some(expiry) if expiry <= now => {
-                Err(Error::invalid("note.expires_at", expiry, format_args!("after now, {now}")))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Checks the name of a thread.
+    pub(crate) fn thread(&self, field: &str, thread: &str) -> Result<()> {
+        self.name(field, thread)
     }
 
     /// Checks the tags of a task, or all that a note has.
@@ -249,6 +271,22 @@ impl Limits {
     fn name(&self, field: &str, name: &str) -> Result<()> {
         let field = format!("{field} (bytes)");
         within(&field, name.len(), 1..=self.name_bytes)
+    }
+}
+
+fn salience(name: &str, salience: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&salience) {
+        return Ok(());
+    }
+    Err(Error::invalid(&format!("{name}.salience"), salience, "0..=1"))
+}
+
+fn expiry(name: &str, expiry: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<()> {
+    match expiry {
+        Some(expiry) if expiry <= now => {
+            Err(Error::invalid(&format!("{name}.expires_at"), expiry, format_args!("after now, {now}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -13,11 +13,16 @@ use crate::{Scope, Source, Status, Trust, Vector};
 /// Names every note; random, fixed for ever.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2f4a_9d10_7c3e_4b86_a1d5_60e7_5b92_c8f3);
 
+/// Names every note that has a place; random, fixed for ever. Being another, it keeps these ids apart from those of texts.
+const PLACES: Uuid = Uuid::from_u128(0x8b1e_47c5_d02f_4a39_9c68_3fd4_71ae_05b7);
+
 /// The key, in [`Note::tellings`], of what was told in the note's own scope. No session has this name.
 const HERE: &str = "";
 
 /// The identity of a note: a UUID version 5 of its scope, its trust and its text, apart from case, white space and punctuation.
 /// The same note told twice, also by two processes, is the same record; told by a trusted and by an untrusted source, it is two.
+///
+/// Of a note with a [`Place`] it is that of scope, trust and place, whatever the text, so that its neighbours can be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NoteId(Uuid);
 
@@ -37,6 +42,18 @@ impl NoteId {
     /// ```
     pub fn of(scope: &Scope, trust: Trust, text: &str) -> Self {
         Self(Uuid::new_v5(&NAMESPACE, format!("{scope}\n{trust}\n{}", folded(text)).as_bytes()))
+    }
+
+    /// The note at this place in this scope, of sources that are trusted so far.
+    ///
+    /// ```
+    /// use memory_core::{NoteId, Place, Scope, Trust};
+    /// let id = |position| NoteId::at(&Scope::default(), Trust::Trusted, &Place::new("chat 7", position));
+    /// assert_ne!(id(0), id(1));
+    /// ```
+    pub fn at(scope: &Scope, trust: Trust, place: &Place) -> Self {
+        let Place { thread, position, at: _ } = place;
+        Self(Uuid::new_v5(&PLACES, format!("{scope}\n{trust}\n{position}\n{thread}").as_bytes()))
     }
 
     /// The UUID.
@@ -61,6 +78,39 @@ pub(crate) fn folded(text: &str) -> String {
     let bare = lower.split_whitespace().map(|word| word.trim_matches(PUNCTUATION)).filter(|word| !word.is_empty());
     let bare: Vec<&str> = bare.collect();
     if bare.is_empty() { lower.split_whitespace().collect::<Vec<_>>().join(" ") } else { bare.join(" ") }
+}
+
+/// Where a note stands among those that belong together: the turns of a conversation, the lines of a log, the parts of a
+/// document.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The name of what they are part of, within the scope; 1 to 128 bytes.
+    pub thread: String,
+    /// The place in it; positions may be left out.
+    pub position: u32,
+    /// When it was said or written, if that is known; it is no part of the note's identity.
+    pub at: Option<DateTime<Utc>>,
+}
+
+impl Place {
+    /// This position of this thread.
+    pub fn new(thread: impl Into<String>, position: u32) -> Self {
+        Self { thread: thread.into(), position, at: None }
+    }
+
+    /// Sets when it was said or written.
+    #[must_use]
+    pub fn at(mut self, at: DateTime<Utc>) -> Self {
+        self.at = Some(at);
+        self
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "position {} of thread {:?}", self.position, self.thread)
+    }
 }
 
 /// What a note is about.
@@ -122,10 +172,12 @@ pub struct NewNote {
     pub source: Option<Source>,
     /// When it stops being so; in the future. `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Where it stands among those that belong together, if it does.
+    pub place: Option<Place>,
 }
 
 impl NewNote {
-    /// A fact of salience one half, which does not expire.
+    /// A fact of salience one half, which does not expire and has no place.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -134,6 +186,7 @@ impl NewNote {
             salience: 0.5,
             source: None,
             expires_at: None,
+            place: None,
         }
     }
 
@@ -171,6 +224,103 @@ impl NewNote {
         self.expires_at = Some(at);
         self
     }
+
+    /// Sets where it stands among those that belong together.
+    #[must_use]
+    pub fn place(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+}
+
+/// What is to be changed of a note, for [`Memory::update_note`](crate::Memory::update_note). What is not set stays.
+///
+/// ```
+/// use memory_core::NoteChange;
+/// let change = NoteChange::new().text("deploys are frozen on Thursdays").salience(0.9).never_expires();
+/// assert_eq!((change.expires_at, change.kind), (Some(None), None));
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NoteChange {
+    /// The text; as that of a [`NewNote`].
+    pub text: Option<String>,
+    /// What it is about.
+    pub kind: Option<NoteKind>,
+    /// All its tags, in place of those it has.
+    pub tags: Option<BTreeSet<String>>,
+    /// How much it matters, in [0, 1].
+    pub salience: Option<f64>,
+    /// When it stops being so; `Some(None)` is never.
+    pub expires_at: Option<Option<DateTime<Utc>>>,
+}
+
+impl NoteChange {
+    /// A change of nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Changes the text.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// Changes what it is about.
+    #[must_use]
+    pub fn kind(mut self, kind: NoteKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Replaces the tags.
+    #[must_use]
+    pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = Some(tags.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Changes how much it matters.
+    #[must_use]
+    pub fn salience(mut self, salience: f64) -> Self {
+        self.salience = Some(salience);
+        self
+    }
+
+    /// Changes when it stops being so.
+    #[must_use]
+    pub fn expires_at(mut self, at: DateTime<Utc>) -> Self {
+        self.expires_at = Some(Some(at));
+        self
+    }
+
+    /// Takes away that it stops being so.
+    #[must_use]
+    pub fn never_expires(mut self) -> Self {
+        self.expires_at = Some(None);
+        self
+    }
+
+    /// What was told, as it is when this is changed of it at this moment: when it was first told and how often stay.
+    pub(crate) fn applied_to(&self, telling: Telling, at: DateTime<Utc>) -> Telling {
+        let Self { text, kind, tags, salience, expires_at } = self.clone();
+        Telling {
+            text: text.or(telling.text),
+            kind: kind.unwrap_or(telling.kind),
+            tags: tags.unwrap_or(telling.tags),
+            salience: salience.map_or(telling.salience, positive_zero),
+            updated_at: telling.updated_at.max(at),
+            expires_at: expires_at.unwrap_or(telling.expires_at),
+            ..telling
+        }
+    }
+}
+
+/// Zero has one sign: adding zero takes it from a negative one.
+fn positive_zero(salience: f64) -> f64 {
+    salience + 0.0
 }
 
 /// What was told of a note in one place, all times together.
@@ -203,9 +353,8 @@ pub struct Telling {
 impl Telling {
     /// What is told by this note at this moment; by the [default](Source::default) source, if the note names none.
     pub fn new(note: NewNote, at: DateTime<Utc>) -> Self {
-        let NewNote { text, kind, tags, salience, source, expires_at } = note;
-        // Adding zero takes the sign from a negative one.
-        let salience = salience + 0.0;
+        let NewNote { text, kind, tags, salience, source, expires_at, place: _ } = note;
+        let salience = positive_zero(salience);
         let (text, source) = (Some(text), source.unwrap_or_default().name);
         Self { text, kind, source, tags, salience, created_at: at, updated_at: at, expires_at, seen: 1 }
     }
@@ -255,6 +404,8 @@ pub struct Note {
     pub expires_at: Option<DateTime<Utc>>,
     /// How often it was told.
     pub seen: u32,
+    /// Where it stands among those that belong together, if it does.
+    pub place: Option<Place>,
     /// What was told where: by the name of the session of this agent, and under the empty name in this scope itself.
     pub tellings: BTreeMap<String, Telling>,
 }
@@ -262,36 +413,63 @@ pub struct Note {
 impl Note {
     /// The note that was told in its own scope, by a source that is trusted so far.
     pub fn new(scope: Scope, trust: Trust, telling: Telling) -> Self {
-        Self::of(scope, trust, telling, BTreeMap::new(), HERE)
+        Self::of(Root { scope, trust, place: None }, telling, BTreeMap::new(), HERE)
+    }
+
+    /// The note that was told at this place of its own scope, by a source that is trusted so far.
+    pub fn at(scope: Scope, trust: Trust, place: Place, telling: Telling) -> Self {
+        Self::of(Root { scope, trust, place: Some(place) }, telling, BTreeMap::new(), HERE)
     }
 
     /// The agent's note, or the candidate for one, that was told in this session of the agent, by a source that is trusted so
     /// far.
     pub fn from_session(agent: Scope, session: &str, trust: Trust, telling: Telling) -> Self {
-        Self::of(agent, trust, telling, BTreeMap::new(), session)
+        Self::of(Root { scope: agent, trust, place: None }, telling, BTreeMap::new(), session)
     }
 
     /// This note, told again in its own scope, by a source that is trusted as far.
     #[must_use]
     pub fn told(self, telling: Telling) -> Self {
-        let (scope, trust, tellings) = self.take_apart();
-        Self::of(scope, trust, telling, tellings, HERE)
+        let (root, tellings) = self.take_apart();
+        Self::of(root, telling, tellings, HERE)
     }
 
     /// This agent's note, told again in this session of the agent, by a source that is trusted as far.
     #[must_use]
     pub fn told_in_session(self, session: &str, telling: Telling) -> Self {
-        let (scope, trust, tellings) = self.take_apart();
-        Self::of(scope, trust, telling, tellings, session)
+        let (root, tellings) = self.take_apart();
+        Self::of(root, telling, tellings, session)
     }
 
     /// This agent's note without what was told in this session; `None` if nothing is left.
     #[must_use]
     pub fn without_session(self, session: &str) -> Option<Self> {
-        let (scope, trust, mut tellings) = self.take_apart();
+        let (root, mut tellings) = self.take_apart();
         tellings.remove(session);
-        let (place, telling) = tellings.pop_first()?;
-        Some(Self::of(scope, trust, telling, tellings, &place))
+        let (session, telling) = tellings.pop_first()?;
+        Some(Self::of(root, telling, tellings, &session))
+    }
+
+    /// What was told in this session of the agent, with its text.
+    pub(crate) fn told_in(&self, session: &str) -> Option<Telling> {
+        let mut telling = self.tellings.get(session)?.clone();
+        telling.text.get_or_insert_with(|| self.text.clone());
+        Some(telling)
+    }
+
+    /// All that was told of it, as one telling.
+    pub(crate) fn as_telling(&self) -> Telling {
+        Telling {
+            text: Some(self.text.clone()),
+            kind: self.kind,
+            source: self.source.clone(),
+            tags: self.tags.clone(),
+            salience: self.salience,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            expires_at: self.expires_at,
+            seen: self.seen,
+        }
     }
 
     /// In how many distinct sessions it was told.
@@ -316,29 +494,33 @@ impl Note {
         self.expires_at.is_none_or(|expiry| expiry > moment)
     }
 
-    /// The scope, the trust, and all tellings with their texts.
-    fn take_apart(self) -> (Scope, Trust, BTreeMap<String, Telling>) {
-        let Self { scope, trust, text, mut tellings, .. } = self;
+    /// What it is of, and all tellings with their texts.
+    fn take_apart(self) -> (Root, BTreeMap<String, Telling>) {
+        let Self { scope, trust, place, text, mut tellings, .. } = self;
         for telling in tellings.values_mut() {
             telling.text.get_or_insert_with(|| text.clone());
         }
-        (scope, trust, tellings)
+        (Root { scope, trust, place }, tellings)
     }
 
     /// The note of these tellings and one more. All of them have their texts.
-    fn of(scope: Scope, trust: Trust, telling: Telling, mut tellings: BTreeMap<String, Telling>, place: &str) -> Self {
-        let here = match tellings.remove(place) {
+    fn of(root: Root, telling: Telling, mut tellings: BTreeMap<String, Telling>, session: &str) -> Self {
+        let here = match tellings.remove(session) {
             Some(before) => before.merge(telling),
             None => telling,
         };
         let sum = tellings.values().cloned().fold(here.clone(), Telling::merge);
-        tellings.insert(place.to_owned(), here);
+        tellings.insert(session.to_owned(), here);
         for telling in tellings.values_mut().filter(|telling| telling.text == sum.text) {
             telling.text = None;
         }
         let Telling { text, kind, source, tags, salience, created_at, updated_at, expires_at, seen } = sum;
         let text = text.unwrap_or_default();
-        let id = NoteId::of(&scope, trust, &text);
+        let Root { scope, trust, place } = root;
+        let id = match &place {
+            Some(place) => NoteId::at(&scope, trust, place),
+            None => NoteId::of(&scope, trust, &text),
+        };
         Self {
             id,
             scope,
@@ -352,9 +534,17 @@ impl Note {
             updated_at,
             expires_at,
             seen,
+            place,
             tellings,
         }
     }
+}
+
+/// What a note is of, besides its tellings.
+struct Root {
+    scope: Scope,
+    trust: Trust,
+    place: Option<Place>,
 }
 
 /// A note as the store holds it: with the vector of its text, if it has one.
@@ -391,6 +581,53 @@ mod tests {
         assert_eq!(distinct.len(), texts.len());
         assert_ne!(id("use tabs"), NoteId::of(&other, Trust::Trusted, "use tabs"));
         assert_ne!(id("use tabs"), NoteId::of(&own, Trust::Untrusted, "use tabs"));
+    }
+
+    proptest! {
+        /// Places are told apart by scope, trust, thread and position, and from all texts, also from those made to look alike.
+        #[test]
+        fn the_identity_of_a_place_is_of_nothing_else(
+            scopes in [select(vec!["a", "a/b", "a/b/c"]), select(vec!["a", "a/b", "a/b/c"])],
+            trusts in [select(vec![Trust::Trusted, Trust::Untrusted]), select(vec![Trust::Trusted, Trust::Untrusted])],
+            threads in ["[a1\n]{1,3}", "[a1\n]{1,3}"],
+            positions in [0..12_u32, 0..12_u32],
+        ) {
+            let scopes = scopes.map(|path| Scope::try_from(path.to_owned()).unwrap());
+            let places = [0, 1].map(|n| Place::new(threads[n].clone(), positions[n]));
+            let ids = [0, 1].map(|n| NoteId::at(&scopes[n], trusts[n], &places[n]));
+            let same = (&scopes[0], trusts[0], &places[0]) == (&scopes[1], trusts[1], &places[1]);
+            prop_assert_eq!(ids[0] == ids[1], same);
+            let Place { thread, position } = &places[0];
+            for text in [thread.clone(), format!("{position}\n{thread}"), format!("{position} {thread}"), places[0].to_string()] {
+                prop_assert_ne!(ids[0], NoteId::of(&scopes[1], trusts[1], &text));
+            }
+        }
+    }
+
+    #[test]
+    fn a_note_with_a_place_keeps_its_id_whatever_its_text() {
+        let place = Place::new("chat", 3);
+        let telling = |text: &str| Telling::new(NewNote::new(text), at(0));
+        let note = |text: &str| Note::at(Scope::default(), Trust::Trusted, place.clone(), telling(text));
+        assert_eq!(note("yes").id, NoteId::at(&Scope::default(), Trust::Trusted, &place));
+        assert_eq!((note("no").id, note("no").place), (note("yes").id, Some(place.clone())));
+        let again = note("yes").told(telling("Yes!"));
+        assert_eq!((again.id, again.seen, again.place), (note("yes").id, 2, Some(place.clone())));
+        assert_eq!(place.to_string(), "position 3 of thread \"chat\"");
+    }
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let note = NewNote::new("use tabs").kind(NoteKind::Plan).tag("a").salience(0.3).expires_at(at(50));
+        let before = Telling::new(note, at(1)).merge(Telling::new(NewNote::new("use tabs").expires_at(at(60)), at(2)));
+        let changed = |change: NoteChange| change.applied_to(before.clone(), at(9));
+        assert_eq!(changed(NoteChange::new()), Telling { updated_at: at(9), ..before.clone() });
+        let all = NoteChange::new().text("x").kind(NoteKind::Fact).tags(["b"]).salience(-0.0).never_expires();
+        let after = changed(all);
+        assert_eq!((after.text.as_deref(), after.kind, after.expires_at), (Some("x"), NoteKind::Fact, None));
+        assert_eq!(after.tags.iter().collect::<Vec<_>>(), ["b"]);
+        assert!(after.salience == 0.0 && after.salience.is_sign_positive());
+        assert_eq!((after.created_at, after.updated_at, after.seen, &after.source[..]), (at(1), at(9), 2, "agent"));
     }
 
     /// What is told, and in which session; the empty name is the agent's own scope.

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeId, Error, Hit, LearnerId, LoggedEpisode, Note, NoteId, OpenedEpisode, OpenedStep, Pattern, PatternId,
-    Result, Scope, Search, Status, StoredNote, Trust, Vector, VectorSpace, Verdict,
+    EpisodeId, Error, Hit, LearnerId, LoggedEpisode, Note, NoteId, NoteKind, OpenedEpisode, OpenedStep, Pattern,
+    PatternId, Result, Scope, Search, Status, StoredNote, Trust, Vector, VectorSpace, Verdict,
 };
 
 /// The place of a change in the history of a store: 1 for the first, rising with every change, across all processes.
@@ -389,9 +389,9 @@ impl Filter {
 
 /// Which notes a scan or a search looks at. Every part that is set must match; the default matches all.
 ///
-/// On records of other kinds than [`RecordKind::Note`] every part must be unset.
+/// Texts are compared byte for byte. On records of other kinds than [`RecordKind::Note`] every part must be unset.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoteFilter {
     /// It has not expired by this moment.
     pub alive_at: Option<DateTime<Utc>>,
@@ -399,8 +399,14 @@ pub struct NoteFilter {
     pub expired_at: Option<DateTime<Utc>>,
     /// It is no candidate at this quorum; see [`Note::status`].
     pub quorum: Option<u32>,
-    /// Its sources are trusted at least so far.
+    /// Its sources are trusted so far, no more and no less.
     pub trust: Option<Trust>,
+    /// It is of this kind.
+    pub kind: Option<NoteKind>,
+    /// All these tags are there.
+    pub tags: Vec<String>,
+    /// It has a place in this thread.
+    pub thread: Option<String>,
 }
 
 impl NoteFilter {
@@ -425,10 +431,31 @@ impl NoteFilter {
         self
     }
 
-    /// Sets how far the sources must be trusted at least.
+    /// Lets through what sources tell that are trusted so far.
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = Some(trust);
+        self
+    }
+
+    /// Lets through what is of this kind.
+    #[must_use]
+    pub fn kind(mut self, kind: NoteKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Adds a tag that must be there.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Lets through what has a place in this thread.
+    #[must_use]
+    pub fn thread(mut self, thread: impl Into<String>) -> Self {
+        self.thread = Some(thread.into());
         self
     }
 
@@ -437,7 +464,10 @@ impl NoteFilter {
         self.alive_at.is_none_or(|moment| note.lives_at(moment))
             && self.expired_at.is_none_or(|moment| !note.lives_at(moment))
             && self.quorum.is_none_or(|quorum| note.status(quorum) != Status::Candidate)
-            && self.trust.is_none_or(|trust| note.trust >= trust)
+            && self.trust.is_none_or(|trust| note.trust == trust)
+            && self.kind.is_none_or(|kind| note.kind == kind)
+            && self.tags.iter().all(|tag| note.tags.contains(tag))
+            && self.thread.as_ref().is_none_or(|thread| note.place.as_ref().is_some_and(|at| at.thread == *thread))
     }
 }
 

@@ -55,7 +55,10 @@ CREATE TABLE notes (
     id TEXT NOT NULL UNIQUE,
     scope TEXT NOT NULL,
     kind TEXT NOT NULL,
+    tags TEXT NOT NULL, -- JSON array
     salience REAL NOT NULL,
+    thread TEXT, -- what it is part of
+    position INTEGER, -- its place in there
     trusted INTEGER NOT NULL, -- how far its sources are trusted: 0 or 1
     told_here INTEGER NOT NULL, -- 1 if it was told in its own scope
     sessions INTEGER NOT NULL, -- distinct sessions in which it was told
@@ -70,9 +73,10 @@ CREATE TABLE notes (
 
 -- All that search and filters need to know of a note.
 CREATE INDEX notes_search ON notes (
-    scope, version, words, told_here, sessions, updated_at, updated_nanos, expires_at, expires_nanos, trusted, id
+    scope, version, words, told_here, sessions, updated_at, updated_nanos, expires_at, expires_nanos, trusted, kind, tags, thread, id
 );
 CREATE INDEX notes_by_scope ON notes (scope, id);
+CREATE INDEX notes_by_thread ON notes (scope, thread, id) WHERE thread IS NOT NULL;
 CREATE INDEX notes_by_expiry ON notes (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Vectors, terms and counts of notes, as those of episodes above.

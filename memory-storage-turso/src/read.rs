@@ -23,13 +23,17 @@ macro_rules! filtered {
 }
 pub(crate) use filtered;
 
-/// What must hold for a note `n`, in SQL; [`note_filter_values`] gives `?1` to `?7`. All of it stands in the index
+/// What must hold for a note `n`, in SQL; [`note_filter_values`] gives `?1` to `?10`. All of it stands in the index
 /// `notes_search`.
 macro_rules! filtered_notes {
     () => {
         "(?2 IS NULL OR n.expires_at IS NULL OR (n.expires_at, n.expires_nanos) > (?2, ?3)) \
          AND (?4 IS NULL OR n.expires_at IS NOT NULL AND (n.expires_at, n.expires_nanos) <= (?4, ?5)) \
-         AND (?6 IS NULL OR n.told_here = 1 OR n.sessions >= ?6) AND (?7 IS NULL OR n.trusted >= ?7)"
+         AND (?6 IS NULL OR n.told_here = 1 OR n.sessions >= ?6) AND (?7 IS NULL OR n.trusted = ?7) \
+         AND (?8 IS NULL OR n.kind = ?8) \
+         AND (?9 IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(?9) AS wanted WHERE wanted.value NOT IN \
+             (SELECT value FROM json_each(n.tags)))) \
+         AND (?10 IS NULL OR n.thread IS ?10)"
     };
 }
 pub(crate) use filtered_notes;
@@ -92,15 +96,16 @@ macro_rules! scan_notes {
                 $index,
                 " LEFT JOIN note_vectors ON note = n.version WHERE ",
                 $scope,
-                " AND n.id > ?8 AND ",
+                " AND n.id > ?11 AND ",
                 filtered_notes!(),
-                " ORDER BY n.id LIMIT ?9"
+                " ORDER BY n.id LIMIT ?12"
             ),
         )
     };
 }
 const SCAN_NOTES: Sql = scan_notes!("", "?1 IS NULL");
 const SCAN_NOTES_IN_SCOPE: Sql = scan_notes!("INDEXED BY notes_by_scope", "n.scope = ?1");
+const SCAN_NOTES_OF_THREAD: Sql = scan_notes!("INDEXED BY notes_by_thread", "n.scope = ?1 AND n.thread = ?10");
 /// Reads no more than what has expired, or will: it is asked for again and again.
 const SCAN_EXPIRED_NOTES: Sql =
     scan_notes!("INDEXED BY notes_by_expiry", "(?1 IS NULL OR n.scope = ?1) AND n.expires_at <= ?4");
@@ -149,7 +154,6 @@ const PAGE_BYTES: usize = 16_000_000;
 
 /// The values of [`filtered`], and of the scope.
 pub(crate) fn filter_values(scope: Option<&Scope>, filter: &Filter) -> Vec<Value> {
-    let tags = (!filter.tags.is_empty()).then(|| serde_json::Value::from(filter.tags.as_slice()).to_string());
     let [(from, from_nanos), (before, before_nanos)] =
         [filter.completed_from, filter.completed_before].map(|at| at.map(moment).unzip());
     vec![
@@ -157,7 +161,7 @@ pub(crate) fn filter_values(scope: Option<&Scope>, filter: &Filter) -> Vec<Value
         filter.domain.clone().into(),
         filter.language.clone().into(),
         filter.verdict.map(|verdict| verdict.as_str()).into(),
-        tags.into(),
+        wanted_tags(&filter.tags),
         from.into(),
         from_nanos.into(),
         before.into(),
@@ -178,7 +182,15 @@ pub(crate) fn note_filter_values(scope: Option<&Scope>, filter: &NoteFilter) -> 
         expired_nanos.into(),
         filter.quorum.into(),
         filter.trust.map_or(Value::Null, trust),
+        filter.kind.map(|kind| kind.as_str()).into(),
+        wanted_tags(&filter.tags),
+        filter.thread.clone().into(),
     ]
+}
+
+/// The JSON array of the tags that must be there, if there are any.
+fn wanted_tags(tags: &[String]) -> Value {
+    (!tags.is_empty()).then(|| serde_json::Value::from(tags).to_string()).into()
 }
 
 /// The vector space of the store.
@@ -228,10 +240,11 @@ pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {
         };
         let mut values = note_filter_values(scan.scope.as_ref(), &scan.notes);
         values.extend([after.into(), limit]);
-        let sql = match (scan.notes.expired_at, scoped) {
-            (Some(_), _) => SCAN_EXPIRED_NOTES,
-            (None, true) => SCAN_NOTES_IN_SCOPE,
-            (None, false) => SCAN_NOTES,
+        let sql = match (scan.notes.expired_at, scoped, &scan.notes.thread) {
+            (Some(_), ..) => SCAN_EXPIRED_NOTES,
+            (None, true, Some(_)) => SCAN_NOTES_OF_THREAD,
+            (None, true, None) => SCAN_NOTES_IN_SCOPE,
+            (None, false, _) => SCAN_NOTES,
         };
         (sql, values)
     } else {

@@ -60,9 +60,9 @@ const NOTES: Statements = Statements {
     find: Sql("notes", "SELECT version, CAST(scope AS BLOB) AS scope, words FROM notes WHERE id = ?1"),
     put: Sql(
         "notes",
-        "INSERT INTO notes (version, words, id, scope, kind, salience, trusted, told_here, sessions, updated_at, updated_nanos,
-                            expires_at, expires_nanos, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        "INSERT INTO notes (version, words, id, scope, kind, tags, salience, thread, position, trusted, told_here, sessions,
+                            updated_at, updated_nanos, expires_at, expires_nanos, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
     ),
     put_vector: Sql("note_vectors", "INSERT INTO note_vectors (note, vector) VALUES (?1, ?2)"),
     put_words: Sql("note_words", "INSERT INTO note_words (rowid, text) VALUES (?1, ?2)"),
@@ -210,11 +210,15 @@ fn note_columns(note: &Note) -> Result<Vec<Value>> {
     check_finite("note.salience", Some(note.salience))?;
     let (updated_at, updated_nanos) = moment(note.updated_at);
     let (expires_at, expires_nanos) = note.expires_at.map(moment).unzip();
+    let (thread, position) = note.place.as_ref().map(|place| (place.thread.clone(), place.position)).unzip();
     Ok(vec![
         note.id.to_string().into(),
         note.scope.as_str().into(),
         note.kind.as_str().into(),
+        encode(&note.tags)?.into(),
         note.salience.into(),
+        thread.into(),
+        position.into(),
         trust(note.trust),
         i64::from(note.here().is_some()).into(),
         integer(note.sessions() as u64),

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Dice, generated, generated_note, id, moment, note_id, place, put_space, text, vector};
 use memory_core::{
-    Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, MemoryStoreExt, NoteFilter, Record, RecordKind, Scan, Scope,
-    Search, Stored, Trust, Verdict,
+    Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, MemoryStoreExt, NoteFilter, NoteKind, Record, RecordKind,
+    Scan, Scope, Search, Stored, Trust, Verdict,
 };
 use memory_storage_turso::TursoStore;
 
@@ -57,6 +57,12 @@ fn note_filters() -> Vec<NoteFilter> {
         NoteFilter::default().expired_at(moment(9_501)),
         NoteFilter::default().quorum(3),
         NoteFilter::default().trust(Trust::Trusted),
+        NoteFilter::default().trust(Trust::Untrusted).quorum(2),
+        NoteFilter::default().kind(NoteKind::Lesson),
+        NoteFilter::default().tag("a").tag("d,\"e\""),
+        NoteFilter::default().tag("\0zero").kind(NoteKind::Fact),
+        NoteFilter::default().thread("chat"),
+        NoteFilter::default().thread("\0log").alive_at(moment(5_000)),
     ]
 }
 
@@ -111,7 +117,7 @@ async fn scans_gets_and_counts_the_same() {
     }
     for scope in [None, Some(Scope::default()), Some(Scope::new("nobody").unwrap())] {
         for filter in note_filters() {
-            let mut scan = Scan::new(RecordKind::Note).notes(filter).limit(7);
+            let mut scan = Scan::new(RecordKind::Note).notes(filter.clone()).limit(7);
             scan.scope = scope.clone();
             let expected = plain(memory.scan_all(scan.clone()).await.unwrap());
             assert!(scope == Some(Scope::new("nobody").unwrap()) || expected.len() > 20, "{filter:?}");

@@ -15,8 +15,8 @@ use memory_core::testkit::invariants::stored_patterns;
 use memory_core::testkit::{process, samples};
 use memory_core::{
     Batch, Counts, Durability, Episode, ErrorKind, Evidence, Feedback, HeuristicId, Key, Memory, MemoryStore,
-    MemoryStoreExt, NewNote, Note, NoteKind, OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Receipt, Record,
-    RecordKind, Scan, Source, Step, StepDurability, Task, Telling, Trust, VectorSpace, Verdict,
+    MemoryStoreExt, NewNote, Note, NoteKind, NoteQuery, OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind,
+    Receipt, Record, RecordKind, Scan, Source, Step, StepDurability, Task, Telling, Trust, VectorSpace, Verdict,
 };
 use memory_storage_turso::TursoStore;
 
@@ -245,7 +245,10 @@ async fn what_is_told_in_other_processes_is_recalled_and_adds_up() {
     for (told, session) in ["s-1", "s-2", "s-3"].into_iter().enumerate() {
         assert!(fourth.recall_notes("tabs", 5).await.unwrap().notes.is_empty(), "told in {told} sessions");
         process::run(test, &[("STORE", path), ("SESSION", session)]);
-        assert_eq!(in_session(&memory, session).notes().await.unwrap()[0].text, "Use tabs.");
+        assert_eq!(
+            in_session(&memory, session).notes_page(&NoteQuery::new()).await.unwrap().notes[0].text,
+            "Use tabs."
+        );
     }
     let found = fourth.recall_notes("tabs", 5).await.unwrap().notes;
     let note = &found[0].note;

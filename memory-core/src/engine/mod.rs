@@ -4,7 +4,9 @@ mod builder;
 mod explain;
 mod heuristics;
 mod jobs;
+mod list_notes;
 mod live;
+mod note_draft;
 mod notes;
 mod open_episode;
 mod predict;
@@ -25,6 +27,7 @@ pub use builder::MemoryBuilder;
 pub use explain::{Belief, Explanation};
 pub use heuristics::{Advised, UpliftReport};
 pub use jobs::JobHealth;
+pub use list_notes::{NotePage, NoteQuery, NoteStatistics};
 pub use notes::NoteAck;
 pub use open_episode::{OpenEpisode, StepDurability};
 pub use predict::Prediction;
@@ -321,12 +324,19 @@ impl Memory {
     }
 
     async fn embed(&self, role: Role, text: &str) -> Result<Vector> {
-        let vectors = self.inner.embedder.embed(role, &[text]).await?;
-        let count = vectors.len();
-        match <[Vector; 1]>::try_from(vectors) {
-            Ok([vector]) => self.inner.embedder.space().check(&vector).map(|()| vector),
-            Err(_) => Err(Error::invalid("embedder's answer", format_args!("{count} vectors"), "1, as many as texts")),
+        let vector = self.embed_all(role, &[text]).await?.pop();
+        vector.ok_or_else(|| Error::invalid("embedder's answer", "empty", "as many vectors as texts"))
+    }
+
+    /// The vectors of texts, in order: as many, and of the embedder's space.
+    async fn embed_all(&self, role: Role, texts: &[&str]) -> Result<Vec<Vector>> {
+        let vectors = self.inner.embedder.embed(role, texts).await?;
+        if vectors.len() != texts.len() {
+            let (count, range) = (vectors.len(), format!("{}, as many as texts", texts.len()));
+            return Err(Error::invalid("embedder's answer", format_args!("{count} vectors"), range));
         }
+        let space = self.inner.embedder.space();
+        vectors.iter().try_for_each(|vector| space.check(vector)).map(|()| vectors)
     }
 
     fn new_id(&self, at: DateTime<Utc>) -> EpisodeId {

@@ -2,35 +2,46 @@
 //!
 //! A note of a session is evidence for a note of the agent: each telling in a session also goes, in the same batch, into
 //! the agent's note of the same text, which keeps what each session told. Whether that is a candidate or a note to recall
-//! follows from the evidence alone; see [`Note::status`].
+//! follows from the evidence alone; see [`Note::status`]. What has a place is no such evidence.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use super::note_draft::Draft;
 use super::projection::retry;
 use super::{Inner, Memory};
+use crate::note::folded;
 use crate::text::strip_recalled;
 use crate::{
-    Batch, Cursor, Durability, Error, ErrorKind, Key, MemoryStore as _, MemoryStoreExt as _, NewNote, Note, NoteFilter,
-    NoteId, Record, RecordKind, Result, Role, Scan, Scope, Stored, StoredNote, Telling, Trust, Vector, Version,
+    Batch, Cursor, Durability, Error, ErrorKind, MemoryStore as _, MemoryStoreExt as _, NewNote, Note, NoteChange,
+    NoteFilter, NoteId, Place, Record, RecordKind, Result, Role, Scan, Scope, Stored, StoredNote, Telling, Trust,
+    Vector, Version,
 };
 
+/// Texts that one call of the embedder gets at most.
+const EMBEDDED_TOGETHER: usize = 64;
+/// Tellings that one batch holds at most.
+const WRITTEN_TOGETHER: usize = 256;
 /// How often expired notes are deleted beside the callers.
 pub(super) const EXPIRY_PERIOD: Duration = Duration::from_secs(600);
 /// Notes that one batch deletes at most.
 const EXPIRY_STEP: usize = 256;
 
-/// The answer to telling a note.
+/// The answer to telling or changing a note.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoteAck {
-    /// The note.
+    /// The note, as it is named now.
     pub id: NoteId,
     /// How safe it is now.
     pub durability: Durability,
     /// Why the note was kept without its vector, if it was: it is found by words only.
     pub degraded: Option<String>,
-    /// Whether it had been told before in this scope, and became one with that.
+    /// Whether it had been told before in this scope, and became one with that. Of a change: whether a note of the new text was
+    /// there, and became one with it.
     pub merged: bool,
 }
 
@@ -50,52 +61,129 @@ impl Memory {
     /// The agent's note keeps what each session told, for forgetting: a note that tens of thousands of sessions tell outgrows
     /// what a store takes for a record.
     ///
+    /// A note with a [place](NewNote::place) is what was said there, and no fact: the same text at another place is another note,
+    /// it stays in its session, and its place takes no other text, unless by [`update_note`](Self::update_note).
+    ///
     /// Telling the same again after a failure whose outcome is unknown is safe for everything but [`Note::seen`], which may
     /// then count that telling twice.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) beyond the [`Limits`](crate::Limits), for a salience outside [0, 1], an expiry that has
-    /// passed, or a text that is nothing but what the memory supplied; the store's errors.
+    /// passed, or a text that is nothing but what the memory supplied; [`AlreadyExists`](ErrorKind::AlreadyExists) if another
+    /// text has the note's place; the store's errors.
     pub async fn remember(&self, note: NewNote) -> Result<NoteAck> {
-        self.tell(note).await.map_err(|error| error.in_operation("remember"))
+        let told = async {
+            let mut told = [self.telling("note".to_owned(), note)?];
+            self.embed_tellings(&mut told).await;
+            Ok(self.write_tellings(&told).await?.swap_remove(0))
+        };
+        told.await.map_err(|error: Error| error.in_operation("remember"))
     }
 
-    async fn tell(&self, mut note: NewNote) -> Result<NoteAck> {
+    /// Keeps many notes of this scope, each as by [`remember`](Self::remember) and after those before it, and much faster than
+    /// one by one. The answers are in the order of the notes; [`Note::created_at`] rises with it.
+    ///
+    /// All notes are checked before the first is written, their places too. They are embedded up to 64 in a call of the
+    /// embedder, and written up to 256 in a batch. Of an embedder that fails, the answers tell.
+    ///
+    /// # Errors
+    /// As [`remember`](Self::remember); the error names the first note that is wrong by its index, as `notes[3]`, and nothing
+    /// is written. Of a failure on the way, the error says how many of the first notes are written; of those after them, up
+    /// to 256 may be if its outcome is unknown. Telling all of them again is safe for everything but [`Note::seen`].
+    pub async fn remember_all(&self, notes: impl IntoIterator<Item = NewNote>) -> Result<Vec<NoteAck>> {
+        let told = notes.into_iter().enumerate().map(|(index, note)| self.telling(format!("notes[{index}]"), note));
+        let told = told.collect::<Result<Vec<_>>>();
+        let all = async { self.tell_all(told?).await };
+        all.await.map_err(|error| error.in_operation("remember_all"))
+    }
+
+    async fn tell_all(&self, mut told: Vec<StoredTelling>) -> Result<Vec<NoteAck>> {
+        self.check_places(&told).await?;
+        let (count, mut acks) = (told.len(), Vec::with_capacity(told.len()));
+        for told in told.chunks_mut(WRITTEN_TOGETHER) {
+            self.embed_tellings(told).await;
+            match self.write_tellings(told).await {
+                Ok(written) => acks.extend(written),
+                Err(error) => {
+                    let written = acks.len();
+                    return Err(error.adding(format_args!("the first {written} of {count} notes are written")));
+                }
+            }
+        }
+        Ok(acks)
+    }
+
+    /// What is told by a note now, which errors call by this name.
+    fn telling(&self, name: String, mut note: NewNote) -> Result<StoredTelling> {
         let now = self.inner.clock.now();
         let own = strip_recalled(&note.text).trim().to_owned();
-        self.inner.limits.note(&note, &own, now)?;
-        note.text = own;
+        self.inner.limits.note(&name, &note, &own, now)?;
+        note.text.clone_from(&own);
         let trust = note.source.get_or_insert_with(|| self.source.clone()).trust;
-        let (vector, degraded) = self.vector_of(Role::Document, &note.text).await;
-        let told = &StoredTelling { telling: Telling::new(note.clone(), now), trust, text: note.text, vector };
-        let (id, durability, merged) = retry(|| self.put_telling(told)).await?;
-        Ok(NoteAck { id, durability, degraded, merged })
+        let place = note.place.take();
+        let (telling, vector, degraded) = (Telling::new(note, now), None, None);
+        Ok(StoredTelling { name, telling, trust, place, text: own, vector, degraded })
     }
 
-    /// Adds a telling to the note of this scope, and of a session also to that of the agent.
-    async fn put_telling(&self, told: &StoredTelling) -> Result<(NoteId, Durability, bool)> {
-        let agent = self.scope.as_session();
-        let mut places = vec![(self.scope.clone(), None)];
-        places.extend(agent.map(|(agent, session)| (agent, Some(session))));
-        let ids: Vec<NoteId> = places.iter().map(|(scope, _)| NoteId::of(scope, told.trust, &told.text)).collect();
-        let before = self.stored_notes(&ids).await?;
-        let merged = before[0].as_ref().is_some_and(|(_, before)| told.follows(before));
-        let mut batch = Batch::new();
-        for (((scope, session), id), before) in places.into_iter().zip(&ids).zip(before) {
-            let (version, before) = before.unzip();
-            let stored = told.added_to(before.filter(|before| told.follows(before)), scope, session);
-            if let Some(own) = stored.note.here() {
-                self.inner.limits.tags("note.tags, of all times it was told,", &own.tags)?;
-            }
-            batch = batch.require_unchanged(Key::Note(*id), version).put(Record::Note(stored));
+    /// Checks that no two of the notes, and none of them and a stored one, have one place and different texts.
+    async fn check_places(&self, told: &[StoredTelling]) -> Result<()> {
+        let placed: Vec<&StoredTelling> = told.iter().filter(|told| told.place.is_some()).collect();
+        let mut texts = HashMap::new();
+        for told in &placed {
+            told.check_text(texts.entry(told.id(&self.scope)).or_insert(&told.text))?;
         }
-        let commit = self.inner.store.commit(&batch).await?;
-        Ok((ids[0], commit.durability, merged))
+        for placed in placed.chunks(WRITTEN_TOGETHER) {
+            let mut draft = Draft::default();
+            self.read_notes(&mut draft, placed.iter().map(|told| told.id(&self.scope))).await?;
+            for told in placed {
+                if let Some(before) = draft.get(told.id(&self.scope)).filter(|before| told.follows(before)) {
+                    told.check_text(&before.text)?;
+                }
+            }
+        }
+        Ok(())
     }
 
-    async fn stored_notes(&self, ids: &[NoteId]) -> Result<Vec<Option<(Version, StoredNote)>>> {
-        let keys: Vec<Key> = ids.iter().map(|id| Key::Note(*id)).collect();
-        Ok(self.inner.store.get(&keys).await?.into_iter().map(|stored| stored.and_then(noted)).collect())
+    /// Embeds what is told; what cannot be embedded says why.
+    async fn embed_tellings(&self, told: &mut [StoredTelling]) {
+        for told in told.chunks_mut(EMBEDDED_TOGETHER) {
+            let texts: Vec<&str> = told.iter().map(|told| &told.text[..]).collect();
+            match self.embed_all(Role::Document, &texts).await {
+                Ok(vectors) => told.iter_mut().zip(vectors).for_each(|(told, vector)| told.vector = Some(vector)),
+                Err(error) => told.iter_mut().for_each(|told| told.degraded = Some(error.to_string())),
+            }
+        }
+    }
+
+    /// Adds tellings to the notes of this scope, in one batch. Those of a session go to the notes of the agent too.
+    async fn write_tellings(&self, told: &[StoredTelling]) -> Result<Vec<NoteAck>> {
+        retry(|| self.put_tellings(told)).await
+    }
+
+    async fn put_tellings(&self, told: &[StoredTelling]) -> Result<Vec<NoteAck>> {
+        let session = self.scope.as_session();
+        let session_for = |told: &StoredTelling| session.as_ref().filter(|_| told.place.is_none());
+        let mut draft = Draft::default();
+        let ids = told.iter().flat_map(|told| {
+            let above = session_for(told).map(|(agent, _)| told.id(agent));
+            [told.id(&self.scope)].into_iter().chain(above)
+        });
+        told.iter().for_each(|told| draft.know(&told.text, told.vector.clone()));
+        self.read_notes(&mut draft, ids).await?;
+        let mut written = Vec::with_capacity(told.len());
+        for told in told {
+            let id = told.id(&self.scope);
+            let merged = told.add_to(&mut draft, &self.scope, None)?;
+            if let Some(own) = draft.get(id).and_then(|note| note.here()) {
+                self.inner.limits.tags(&format!("{}.tags, of all times it was told,", told.name), &own.tags)?;
+            }
+            if let Some((agent, session)) = session_for(told) {
+                told.add_to(&mut draft, agent, Some(session))?;
+            }
+            written.push((id, merged, told.degraded.clone()));
+        }
+        let durability = self.inner.store.commit(&draft.into_batch()).await?.durability;
+        Ok(written.into_iter().map(|(id, merged, degraded)| NoteAck { id, durability, degraded, merged }).collect())
     }
 
     /// Reads a note of this scope that has not expired; a candidate too.
@@ -103,29 +191,100 @@ impl Memory {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is none; the store's errors.
     pub async fn note(&self, id: NoteId) -> Result<Arc<Note>> {
-        let now = self.inner.clock.now();
-        match self.inner.store.get_one(Key::Note(id)).await?.and_then(noted) {
-            Some((_, StoredNote { note, .. })) if note.scope == self.scope && note.lives_at(now) => Ok(note),
-            _ => Err(no_note(id)),
-        }
+        self.note_in(&mut Draft::default(), id).await
     }
 
-    /// All notes of this scope that are neither expired nor candidates, of whatever trust: by falling salience, then the last
-    /// told first, then by rising id.
-    ///
-    /// # Errors
-    /// The store's errors.
-    pub async fn notes(&self) -> Result<Vec<Arc<Note>>> {
-        let scan = Scan::new(RecordKind::Note).scope(self.scope.clone()).notes(self.in_force());
-        let stored = self.inner.store.scan_all(scan).await?;
-        let mut notes: Vec<Arc<Note>> = stored.into_iter().filter_map(noted).map(|(_, stored)| stored.note).collect();
-        notes.sort_by(|a, b| b.salience.total_cmp(&a.salience).then(b.updated_at.cmp(&a.updated_at)));
-        Ok(notes)
+    /// Reads a note of this scope, that has not expired, into a draft.
+    async fn note_in(&self, draft: &mut Draft, id: NoteId) -> Result<Arc<Note>> {
+        self.read_notes(draft, [id]).await?;
+        let now = self.inner.clock.now();
+        let own = draft.get(id).filter(|note| note.scope == self.scope && note.lives_at(now));
+        own.cloned().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no note {id} in this scope")))
     }
 
     /// The notes that are neither expired nor candidates now.
     pub(super) fn in_force(&self) -> NoteFilter {
         NoteFilter::default().alive_at(self.inner.clock.now()).quorum(self.learner().quorum)
+    }
+
+    /// Changes a note of this scope: the change takes the place of what was told in it. When it was first told, by whom and
+    /// how often stays.
+    ///
+    /// Another text is another identity, unless the note has a place: the answer tells the new id, and the old one is gone.
+    /// If there is a note of the new text already, both become one; see [`Telling::merge`]. A new text is embedded again.
+    ///
+    /// What a session changes is also changed of what it told the agent's note. What an agent changes is from then on told by the
+    /// agent itself, all that its sessions told of it included; a candidate becomes a note of the agent.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such note in this scope, or it has expired;
+    /// [`Invalid`](ErrorKind::Invalid) for an empty change, beyond the limits that [`remember`](Self::remember) has, and for a
+    /// trusted note if the source of this handle is not trusted; the store's errors.
+    pub async fn update_note(&self, id: NoteId, change: NoteChange) -> Result<NoteAck> {
+        let changed = async {
+            let now = self.inner.clock.now();
+            let own = change.text.as_deref().map(|text| strip_recalled(text).trim().to_owned());
+            self.inner.limits.note_change(&change, own.as_deref(), now)?;
+            let change = &NoteChange { text: own, ..change };
+            retry(|| self.put_change(id, change, now)).await
+        };
+        changed.await.map_err(|error: Error| error.in_operation("update_note"))
+    }
+
+    async fn put_change(&self, id: NoteId, change: &NoteChange, now: DateTime<Utc>) -> Result<NoteAck> {
+        let mut draft = Draft::default();
+        let before = self.note_in(&mut draft, id).await?;
+        let trust = before.trust;
+        if self.source.trust < trust {
+            let range = format!("{}, for {}", self.source.trust, self.source);
+            return Err(Error::invalid("the trust of the note", trust, range));
+        }
+        let telling = change.applied_to(before.as_telling(), now);
+        let note = match before.place.clone() {
+            Some(place) => Note::at(self.scope.clone(), trust, place, telling.clone()),
+            None => Note::new(self.scope.clone(), trust, telling.clone()),
+        };
+        let new_id = note.id;
+        self.read_notes(&mut draft, [new_id]).await?;
+        draft.set(id, None);
+        let other = draft.get(new_id).filter(|other| other.lives_at(now)).map(|other| Note::clone(other));
+        let merged = other.is_some();
+        let note = other.map_or(note, |other| other.told(telling));
+        if let Some(own) = note.here() {
+            self.inner.limits.tags("change.tags, with those of the same text,", &own.tags)?;
+        }
+        let text = note.text.clone();
+        draft.set(new_id, Some(note));
+        if let Some((agent, session)) = self.scope.as_session().filter(|_| before.place.is_none()) {
+            self.change_evidence(&mut draft, (&agent, session), &before, change, now).await?;
+        }
+        let degraded = self.embed_draft(&mut draft).await.filter(|_| !draft.knows(&text));
+        let commit = self.inner.store.commit(&draft.into_batch()).await?;
+        Ok(NoteAck { id: new_id, durability: commit.durability, degraded, merged })
+    }
+
+    /// Changes what a session told of the agent's note, if it did.
+    async fn change_evidence(
+        &self,
+        draft: &mut Draft,
+        (agent, session): (&Scope, &str),
+        before: &Note,
+        change: &NoteChange,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let id = |text: &str| NoteId::of(agent, before.trust, text);
+        let (old, new) = (id(&before.text), id(change.text.as_ref().unwrap_or(&before.text)));
+        self.read_notes(draft, [old, new]).await?;
+        let Some(theirs) = draft.get(old).map(|note| Note::clone(note)) else { return Ok(()) };
+        let Some(told) = theirs.told_in(session) else { return Ok(()) };
+        draft.set(old, theirs.without_session(session));
+        let telling = change.applied_to(told, now);
+        let note = match draft.get(new).filter(|note| note.lives_at(now)) {
+            Some(note) => Note::clone(note).told_in_session(session, telling),
+            None => Note::from_session(agent.clone(), session, before.trust, telling),
+        };
+        draft.set(new, Some(note));
+        Ok(())
     }
 
     /// Deletes a note of this scope. A session's note takes with it what it told the agent's note; an agent's note, or a
@@ -138,29 +297,20 @@ impl Memory {
     }
 
     async fn delete_note(&self, id: NoteId) -> Result<()> {
-        let now = self.inner.clock.now();
-        let found = self.stored_notes(&[id]).await?.pop().flatten();
-        let of_scope =
-            |(_, stored): &(Version, StoredNote)| stored.note.scope == self.scope && stored.note.lives_at(now);
-        let (version, stored) = found.filter(of_scope).ok_or_else(|| no_note(id))?;
-        let mut batch = Batch::new().require_unchanged(Key::Note(id), Some(version)).delete(Key::Note(id));
-        if let Some((agent, session)) = self.scope.as_session() {
-            let above = NoteId::of(&agent, stored.note.trust, &stored.note.text);
-            batch = self.without_evidence(batch, above, session).await?;
+        let mut draft = Draft::default();
+        let note = self.note_in(&mut draft, id).await?;
+        draft.set(id, None);
+        if let Some((agent, session)) = self.scope.as_session().filter(|_| note.place.is_none()) {
+            let above = NoteId::of(&agent, note.trust, &note.text);
+            self.read_notes(&mut draft, [above]).await?;
+            let theirs = draft.get(above).filter(|theirs| theirs.tellings.contains_key(session));
+            if let Some(theirs) = theirs.map(|theirs| Note::clone(theirs)) {
+                draft.set(above, theirs.without_session(session));
+                // Without a vector it is found by words only.
+                self.embed_draft(&mut draft).await;
+            }
         }
-        self.inner.store.commit(&batch).await.map(|_| ())
-    }
-
-    /// Adds to a batch what takes away what a session told of an agent's note.
-    async fn without_evidence(&self, batch: Batch, id: NoteId, session: &str) -> Result<Batch> {
-        let (version, before) = self.stored_notes(&[id]).await?.pop().flatten().unzip();
-        let batch = batch.require_unchanged(Key::Note(id), version);
-        let Some(StoredNote { note, vector }) = before else { return Ok(batch) };
-        let Some(left) = Note::clone(&note).without_session(session) else {
-            return Ok(batch.delete(Key::Note(id)));
-        };
-        let vector = if left.text == note.text { vector } else { self.vector_of(Role::Document, &left.text).await.0 };
-        Ok(batch.put(Record::Note(StoredNote { note: left.into(), vector })))
+        self.inner.store.commit(&draft.into_batch()).await.map(|_| ())
     }
 
     /// Deletes the expired notes of all scopes; returns how many there were.
@@ -178,35 +328,58 @@ impl Memory {
 
 /// What is told, ready to be added to notes.
 struct StoredTelling {
+    /// What errors call it.
+    name: String,
     telling: Telling,
     trust: Trust,
+    place: Option<Place>,
     text: String,
     vector: Option<Vector>,
+    degraded: Option<String>,
 }
 
 impl StoredTelling {
-    /// Whether it is told of a note that has not expired.
-    fn follows(&self, before: &StoredNote) -> bool {
-        before.note.lives_at(self.telling.updated_at)
+    /// The note of this scope that it is of.
+    fn id(&self, scope: &Scope) -> NoteId {
+        match &self.place {
+            Some(place) => NoteId::at(scope, self.trust, place),
+            None => NoteId::of(scope, self.trust, &self.text),
+        }
     }
 
-    /// The note of this scope with the telling, which was in this session of it or in the scope itself.
-    fn added_to(&self, before: Option<StoredNote>, scope: Scope, session: Option<&str>) -> StoredNote {
-        let (before, known) = before.map(|before| (Note::clone(&before.note), before.vector)).unzip();
-        let known = before.as_ref().map(|before: &Note| before.text.clone()).zip(known.flatten());
-        let telling = self.telling.clone();
-        let note = match (before, session) {
-            (Some(before), None) => before.told(telling),
-            (Some(before), Some(session)) => before.told_in_session(session, telling),
-            (None, None) => Note::new(scope, self.trust, telling),
-            (None, Some(session)) => Note::from_session(scope, session, self.trust, telling),
+    /// Whether it is told of a note that has not expired.
+    fn follows(&self, before: &Note) -> bool {
+        before.lives_at(self.telling.updated_at)
+    }
+
+    /// Checks that what is there already is the same.
+    fn check_text(&self, there: &str) -> Result<()> {
+        match &self.place {
+            Some(place) if folded(there) != folded(&self.text) => {
+                let message = format!("{}: another text has {place}", self.name);
+                Err(Error::new(ErrorKind::AlreadyExists, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds it to the note of this scope, in this session of it or in the scope itself; says whether it had been told before.
+    fn add_to(&self, draft: &mut Draft, scope: &Scope, session: Option<&str>) -> Result<bool> {
+        let (id, scope, telling) = (self.id(scope), scope.clone(), self.telling.clone());
+        let before = draft.get(id).filter(|before| self.follows(before)).map(|before| Note::clone(before));
+        let merged = before.is_some();
+        if let Some(before) = &before {
+            self.check_text(&before.text)?;
+        }
+        let note = match (before, session, &self.place) {
+            (Some(before), None, _) => before.told(telling),
+            (Some(before), Some(session), _) => before.told_in_session(session, telling),
+            (None, Some(session), _) => Note::from_session(scope, session, self.trust, telling),
+            (None, None, Some(place)) => Note::at(scope, self.trust, place.clone(), telling),
+            (None, None, None) => Note::new(scope, self.trust, telling),
         };
-        // The text is that of the note before, or else the one that was told.
-        let vector = match known {
-            Some((text, vector)) if text == note.text => Some(vector),
-            _ => self.vector.clone().filter(|_| note.text == self.text),
-        };
-        StoredNote { note: note.into(), vector }
+        draft.set(id, Some(note));
+        Ok(merged)
     }
 }
 
@@ -214,7 +387,7 @@ pub(super) async fn expire(inner: &Inner) -> Result<u64> {
     let filter = expired(inner);
     let (mut deleted, mut after) = (0, None);
     loop {
-        let scan = &Scan::new(RecordKind::Note).notes(filter).limit(EXPIRY_STEP).after(after);
+        let scan = &Scan::new(RecordKind::Note).notes(filter.clone()).limit(EXPIRY_STEP).after(after);
         let (count, next) = retry(|| expire_page(inner, scan)).await?;
         deleted += count;
         match next {
@@ -252,8 +425,4 @@ pub(super) fn noted(stored: Stored) -> Option<(Version, StoredNote)> {
         Record::Note(note) => Some((stored.version, note)),
         _ => None,
     }
-}
-
-fn no_note(id: NoteId) -> Error {
-    Error::new(ErrorKind::NotFound, format!("no note {id} in this scope"))
 }

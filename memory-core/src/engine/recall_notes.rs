@@ -65,7 +65,8 @@ impl Memory {
         let filter = self.in_force().trust(Trust::Trusted);
         let (mut hits, mut scopes) = (Vec::new(), 0);
         for scope in std::iter::successors(Some(self.scope.clone()), Scope::parent) {
-            let search = Search::new(scope).for_notes(filter).text(query).vector(vector.cloned()).k(Search::MAX_K);
+            let search =
+                Search::new(scope).for_notes(filter.clone()).text(query).vector(vector.cloned()).k(Search::MAX_K);
             hits.extend(self.inner.store.search(&search).await?);
             scopes += 1;
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::bits::Bits;
-use crate::{Filter, LoggedEpisode, NoteFilter, Record, StoredNote, Trust};
+use crate::{Filter, LoggedEpisode, NoteFilter, NoteKind, Record, StoredNote, Trust};
 
 /// What filters look at, of one record.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,14 @@ fn verdict(verdict: crate::Verdict) -> String {
     format!("verdict {verdict}")
 }
 
+fn kind(kind: NoteKind) -> String {
+    format!("kind {kind}")
+}
+
+fn thread(thread: &str) -> String {
+    format!("thread {thread}")
+}
+
 /// Those that are not trusted have the label: there are few of them, if any.
 const UNTRUSTED: &str = "untrusted";
 
@@ -53,7 +61,11 @@ impl Facts {
             }
             Record::Note(StoredNote { note, .. }) => {
                 let sessions = note.here().is_none().then(|| u32::try_from(note.sessions()).unwrap_or(u32::MAX));
-                Self { labels: trust(note.trust).into_iter().collect(), expires_at: note.expires_at, sessions }
+                let mut labels: Vec<String> = note.tags.iter().map(|name| tag(name)).collect();
+                labels.push(kind(note.kind));
+                labels.extend(note.place.as_ref().map(|place| thread(&place.thread)));
+                labels.extend(trust(note.trust));
+                Self { labels, expires_at: note.expires_at, sessions }
             }
             _ => Self::default(),
         }
@@ -104,7 +116,12 @@ impl FactIndex {
             let candidates = self.sessions.iter().filter(|(_, sessions)| **sessions < quorum);
             candidates.for_each(|(document, _)| accepted.clear(*document));
         }
-        self.trusted(filter.trust, accepted);
+        let required = filter.kind.map(kind).into_iter().chain(filter.tags.iter().map(|name| tag(name)));
+        required.chain(filter.thread.as_deref().map(thread)).for_each(|label| self.require(&label, accepted));
+        match filter.trust {
+            Some(Trust::Untrusted) => self.require(UNTRUSTED, accepted),
+            trust => self.trusted(trust, accepted),
+        }
     }
 
     fn require(&self, label: &str, accepted: &mut Bits) {

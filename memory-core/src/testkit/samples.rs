@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::{
     Counts, Episode, EpisodeId, Evidence, Feedback, HeuristicId, HolderId, LearnerId, Lease, LoggedEpisode, NewNote,
-    Note, NoteId, OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Receipt, Record, Scope, Source, Step,
-    StoredNote, Task, Telling, Trust, Vector, VectorSpace, Verdict, Version, Watermark,
+    Note, NoteId, OpenedEpisode, OpenedStep, Outcome, Pattern, PatternKind, Place, Receipt, Record, Scope, Source,
+    Step, StoredNote, Task, Telling, Trust, Vector, VectorSpace, Verdict, Version, Watermark,
 };
 
 /// A scope by its path, such as `acme/coder`.
@@ -147,13 +147,14 @@ pub const fn note_id(n: u32) -> NoteId {
 }
 
 /// A note with this text in every field that is a text, number `n`, of an agent who was told it in two sessions by an untrusted
-/// source.
+/// source, with a place whose thread has this name.
 pub fn note_full_of(n: u32, text: &str) -> Note {
     let told = |said: &str| NewNote::new(said).source(Source::untrusted(text));
     let telling = || Telling::new(told(text).tag(text).tag(format!("{text}2")), time(i64::from(n)));
     let other = Telling::new(told(&format!("{text}.")), time(i64::from(n) + 1));
     let note = Note::from_session(scope("acme/coder"), "s-1", Trust::Untrusted, telling());
-    Note { id: note_id(n), ..note.told(other).told_in_session("s-2", telling()) }
+    let place = Some(Place::new(text, n));
+    Note { id: note_id(n), place, ..note.told(other).told_in_session("s-2", telling()) }
 }
 
 /// The record of a note without a vector.

@@ -13,6 +13,8 @@ mod jobs;
 mod leases;
 mod life;
 mod limits;
+mod note_changes;
+mod note_lists;
 mod notes;
 mod patterns;
 mod projection;

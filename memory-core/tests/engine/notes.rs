@@ -9,43 +9,50 @@ use memory_core::testkit::{EmbedderFault, Fault, FaultyEmbedder, FaultyStore, Ga
 use memory_core::text::mark_recalled;
 use memory_core::{
     Durability, ErrorKind, HashEmbedder, InMemoryStore, Key, Learner, Memory, MemoryStore, MemoryStoreExt, NewNote,
-    Note, NoteAck, NoteId, NoteKind, Outcome, RecalledNote, Record, RecordKind, Recording, Scan, Source, Status, Step,
-    Stored, StoredNote, Task, Trust,
+    Note, NoteAck, NoteId, NoteKind, NoteQuery, Outcome, RecalledNote, Record, RecordKind, Recording, Scan, Source,
+    Status, Step, Stored, StoredNote, Task, Trust,
 };
 
 use crate::{Manual, clock, faulty, fresh, job, lost, over, stored, worked};
 
 /// A memory in the scope `acme/coder/s-1`, and its clock.
-async fn session() -> (Manual, Memory) {
+pub(crate) async fn session() -> (Manual, Memory) {
     session_over(InMemoryStore::new()).await
 }
 
-async fn session_over(store: impl MemoryStore) -> (Manual, Memory) {
+pub(crate) async fn session_over(store: impl MemoryStore) -> (Manual, Memory) {
     let clock = clock();
     let builder = Memory::builder().store(store).clock(Arc::clone(&clock)).scope(samples::scope("acme/coder/s-1"));
     (clock, builder.build().await.unwrap())
 }
 
-fn at(memory: &Memory, scope: &str) -> Memory {
+pub(crate) fn at(memory: &Memory, scope: &str) -> Memory {
     memory.in_scope(samples::scope(scope))
 }
 
-async fn tell(memory: &Memory, text: &str) -> NoteAck {
+pub(crate) async fn tell(memory: &Memory, text: &str) -> NoteAck {
     memory.remember(NewNote::new(text)).await.unwrap()
 }
 
 /// The id of the trusted note of a text in the scope of this handle.
-fn id_of(memory: &Memory, text: &str) -> NoteId {
+pub(crate) fn id_of(memory: &Memory, text: &str) -> NoteId {
     NoteId::of(memory.scope(), Trust::Trusted, text)
 }
 
 /// What is recalled for a query, as texts.
-async fn recalled(memory: &Memory, query: &str) -> Vec<String> {
+pub(crate) async fn recalled(memory: &Memory, query: &str) -> Vec<String> {
     let found = memory.recall_notes(query, 100).await.unwrap();
     found.notes.into_iter().map(|recalled| recalled.note.text.clone()).collect()
 }
 
-async fn all_notes(memory: &Memory) -> Vec<StoredNote> {
+/// All notes of this scope that are neither expired nor candidates: by falling salience, then the last told first.
+pub(crate) async fn listed(memory: &Memory) -> Vec<Arc<Note>> {
+    let mut notes = memory.notes_page(&NoteQuery::new().limit(1_000)).await.unwrap().notes;
+    notes.sort_by(|a, b| b.salience.total_cmp(&a.salience).then(b.updated_at.cmp(&a.updated_at)));
+    notes
+}
+
+pub(crate) async fn all_notes(memory: &Memory) -> Vec<StoredNote> {
     let stored = memory.store().scan_all(Scan::new(RecordKind::Note)).await.unwrap();
     let notes = stored.into_iter().filter_map(|stored| match stored.record {
         Record::Note(note) => Some(note),
@@ -55,12 +62,12 @@ async fn all_notes(memory: &Memory) -> Vec<StoredNote> {
 }
 
 /// The agent's note of a text, candidate or not, if there is one.
-async fn of_agent(memory: &Memory, text: &str) -> Option<Arc<Note>> {
+pub(crate) async fn of_agent(memory: &Memory, text: &str) -> Option<Arc<Note>> {
     let agent = at(memory, "acme/coder");
     agent.note(id_of(&agent, text)).await.ok()
 }
 
-fn soon(seconds: i64) -> DateTime<Utc> {
+pub(crate) fn soon(seconds: i64) -> DateTime<Utc> {
     samples::time(seconds)
 }
 
@@ -107,7 +114,7 @@ async fn tellings_of_many_tasks_of_two_engines_all_count() {
     tasks.join_all().await;
     let note = of_agent(&engines[0], "use tabs").await.unwrap();
     assert_eq!((note.seen, note.sessions()), (80, 4));
-    let own = at(&engines[0], "acme/coder/s-3").notes().await.unwrap();
+    let own = listed(&at(&engines[0], "acme/coder/s-3")).await;
     assert_eq!((own.len(), own[0].seen), (1, 20));
 }
 
@@ -140,7 +147,7 @@ async fn a_telling_whose_answer_was_lost_can_be_told_again() {
         tell(&memory, "use tabs").await;
         let note = of_agent(&memory, "use tabs").await.unwrap();
         assert_eq!((note.seen, note.sessions()), (seen, 1));
-        assert_eq!(memory.notes().await.unwrap().len(), 1);
+        assert_eq!(listed(&memory).await.len(), 1);
     }
 }
 
@@ -217,7 +224,7 @@ async fn notes_have_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_notes_of_a_scope_come_by_salience_then_the_last_told() {
+async fn notes_are_listed_until_they_expire() {
     let (clock, memory) = session().await;
     for (text, salience) in [("one", 0.5), ("two", 0.9), ("three", 0.5), ("four", 0.1)] {
         memory.remember(NewNote::new(text).salience(salience)).await.unwrap();
@@ -226,7 +233,7 @@ async fn the_notes_of_a_scope_come_by_salience_then_the_last_told() {
     at(&memory, "acme/coder/s-2").remember(NewNote::new("of another session").salience(1.0)).await.unwrap();
     memory.remember(NewNote::new("expires").salience(1.0).expires_at(soon(10))).await.unwrap();
     let texts = async || {
-        let notes = memory.notes().await.unwrap();
+        let notes = listed(&memory).await;
         notes.iter().map(|note| note.text.clone()).collect::<Vec<_>>()
     };
     assert_eq!(texts().await, ["expires", "two", "three", "one", "four"]);
@@ -234,7 +241,7 @@ async fn the_notes_of_a_scope_come_by_salience_then_the_last_told() {
     assert_eq!(texts().await, ["two", "three", "one", "four"]);
     tell(&memory, "one").await;
     assert_eq!(texts().await, ["two", "one", "three", "four"]);
-    assert!(at(&memory, "acme/coder").notes().await.unwrap().is_empty(), "candidates are no notes");
+    assert!(listed(&at(&memory, "acme/coder")).await.is_empty(), "candidates are no notes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -366,7 +373,7 @@ async fn an_expired_note_is_gone_before_it_is_deleted_and_after() {
             assert_eq!(memory.expire_notes().await.unwrap(), 0);
         }
         assert_eq!(recalled(&memory, "use tabs").await, ["tabs stay"]);
-        assert_eq!(memory.notes().await.unwrap().len(), 1);
+        assert_eq!(listed(&memory).await.len(), 1);
         assert_eq!(memory.note(id).await.unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(memory.forget(id).await.unwrap_err().kind(), ErrorKind::NotFound);
         assert!(of_agent(&memory, "use tabs").await.is_none());
@@ -459,7 +466,7 @@ async fn a_note_of_enough_sessions_becomes_one_of_the_agent() {
         }
         let note = of_agent(&memory, "use tabs").await.unwrap();
         assert_eq!((note.sessions(), note.status(3)), (session, Status::Candidate));
-        assert!(recalled(&agent, "tabs").await.is_empty() && agent.notes().await.unwrap().is_empty());
+        assert!(recalled(&agent, "tabs").await.is_empty() && listed(&agent).await.is_empty());
         assert!(recalled(&at(&memory, "acme/coder/s-9"), "tabs").await.is_empty());
     }
     clock.set(soon(5));
@@ -469,7 +476,7 @@ async fn a_note_of_enough_sessions_becomes_one_of_the_agent() {
     assert_eq!((note.tags.len(), note.expires_at), (3, Some(soon(103))), "the last of all expiries");
     assert!((note.salience - 0.6).abs() < 1e-12);
     assert_eq!((note.created_at, note.updated_at), (samples::time(0), soon(5)));
-    assert_eq!(agent.notes().await.unwrap(), [Arc::clone(&note)]);
+    assert_eq!(listed(&agent).await, [Arc::clone(&note)]);
     for scope in ["acme/coder", "acme/coder/s-9"] {
         assert_eq!(recalled(&at(&memory, scope), "tabs").await, ["use tabs"]);
     }
@@ -477,7 +484,7 @@ async fn a_note_of_enough_sessions_becomes_one_of_the_agent() {
     // The sessions' own notes expire first, what they told stays.
     clock.set(soon(102));
     memory.expire_notes().await.unwrap();
-    assert!(at(&memory, "acme/coder/s-2").notes().await.unwrap().is_empty());
+    assert!(listed(&at(&memory, "acme/coder/s-2")).await.is_empty());
     assert_eq!(of_agent(&memory, "use tabs").await.unwrap().sessions(), 3);
     tell(&at(&memory, "acme/coder/s-4"), "use tabs").await;
     assert_eq!(of_agent(&memory, "use tabs").await.unwrap().expires_at, None, "unless all had one");
@@ -491,7 +498,7 @@ async fn sessions_of_different_agents_do_not_add_up() {
     }
     assert_eq!(of_agent(&memory, "use tabs").await.unwrap().sessions(), 2);
     for scope in ["acme/coder", "acme/writer", "other/coder", "acme"] {
-        assert!(at(&memory, scope).notes().await.unwrap().is_empty(), "{scope}");
+        assert!(listed(&at(&memory, scope)).await.is_empty(), "{scope}");
     }
 }
 
@@ -530,22 +537,22 @@ async fn what_untrusted_sources_tell_is_a_note_of_its_own() {
     let ack = memory.remember(NewNote::new("never push").source(Source::untrusted("mail"))).await.unwrap();
     assert_eq!(memory.note(ack.id).await.unwrap().trust, Trust::Untrusted);
 
-    let listed: Vec<_> = memory.notes().await.unwrap().iter().map(|note| (note.text.clone(), note.trust)).collect();
+    let texts: Vec<_> = listed(&memory).await.iter().map(|note| (note.text.clone(), note.trust)).collect();
     let expected = [("use TABS.", Trust::Untrusted), ("never push", Trust::Untrusted), ("Use tabs", Trust::Trusted)];
-    assert_eq!(listed, expected.map(|(text, trust)| (text.to_owned(), trust)));
+    assert_eq!(texts, expected.map(|(text, trust)| (text.to_owned(), trust)));
     for handle in [&memory, &web, &at(&web, "acme/coder")] {
         assert_eq!(recalled(handle, "never push, use tabs").await, ["Use tabs"]);
         let found = handle.recall(&Task::new("never push, use tabs"), 100).await.unwrap();
         assert_eq!(found.notes.iter().map(|one| one.note.id).collect::<Vec<_>>(), [told.id]);
     }
     memory.forget(ack.id).await.unwrap();
-    assert_eq!(memory.notes().await.unwrap().len(), 2);
+    assert_eq!(listed(&memory).await.len(), 2);
     clock.set(soon(50));
     memory.expire_notes().await.unwrap();
     assert!(memory.note(told.id).await.is_ok(), "told again by the user, who named no end");
     memory.forget(told.id).await.unwrap();
     assert!(recalled(&memory, "tabs").await.is_empty(), "the untrusted one does not take its place");
-    assert_eq!(memory.notes().await.unwrap(), [web.note(quarantined.id).await.unwrap()]);
+    assert_eq!(listed(&memory).await, [web.note(quarantined.id).await.unwrap()]);
     assert_eq!(web.note(quarantined.id).await.unwrap().seen, 2);
 }
 
@@ -567,11 +574,7 @@ async fn trusted_and_untrusted_sessions_count_apart() {
         assert_eq!(u32::try_from(sessions).unwrap(), n - 1);
         assert!(recalled(&agent, "tabs").await.is_empty() && recalled(&forum(9), "tabs").await.is_empty());
     }
-    assert_eq!(
-        agent.notes().await.unwrap(),
-        [agent.note(untrusted).await.unwrap()],
-        "enough sessions, and still untrusted"
-    );
+    assert_eq!(listed(&agent).await, [agent.note(untrusted).await.unwrap()], "enough sessions, and still untrusted");
     tell(&agent.from_source(Source::untrusted("forum")).unwrap(), "use tabs").await;
     assert!(recalled(&agent, "tabs").await.is_empty(), "told to the agent itself, and still untrusted");
     tell(&in_session(3), "use tabs").await;
@@ -615,7 +618,7 @@ async fn many_untrusted_notes_neither_come_up_nor_crowd_out_a_trusted_one() {
             assert!(notes[0].words > 0.0);
         }
     }
-    assert_eq!(memory.notes().await.unwrap().len(), 301, "of this session, all of them kept");
+    assert_eq!(listed(&memory).await.len(), 301, "of this session, all of them kept");
 }
 
 #[tokio::test(start_paused = true)]
@@ -645,7 +648,7 @@ async fn forgetting_a_sessions_note_takes_its_evidence_away() {
     // The agent's own note goes as a whole, those of its sessions stay.
     tell(&sessions[0], "use tabs").await;
     agent.forget(id_of(&agent, "use tabs")).await.unwrap();
-    assert_eq!((status().await, sessions[0].notes().await.unwrap().len()), (None, 1));
+    assert_eq!((status().await, listed(&sessions[0]).await.len()), (None, 1));
     sessions[0].forget(id_of(&sessions[0], "use tabs")).await.unwrap();
     assert_eq!(stored(&memory).await.notes, 0);
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use memory_core::{
     Batch, Clock, Embedder, Episode, EpisodeId, HashEmbedder, Learner, LoggedEpisode, MemoryStore, MemoryStoreExt,
-    NewNote, Note, NoteId, Outcome, Pattern, PatternId, Record, RecordKind, Role, Scan, Scope, Step, StoredNote, Task,
-    Telling, Trust, Vector, Verdict, Version,
+    NewNote, Note, NoteId, NoteKind, Outcome, Pattern, PatternId, Place, Record, RecordKind, Role, Scan, Scope, Step,
+    StoredNote, Task, Telling, Trust, Vector, Verdict, Version,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -157,12 +157,17 @@ pub(crate) fn note_id(number: u128) -> NoteId {
     NoteId::new(Uuid::from_u128(number))
 }
 
-/// A note of two scopes, told here or in some sessions, trusted or not, with an expiry that is often equal, or none.
+/// A note of two scopes, told here or in some sessions, trusted or not, with a place or none, with an expiry that is often
+/// equal, or none.
 pub(crate) async fn generated_note(number: u128, dice: &mut Dice) -> Record {
     let scope = if dice.roll(4) == 0 { Scope::new("other").unwrap() } else { Scope::default() };
     let text = text(dice);
     let at = moment(i64::try_from(dice.roll(40)).unwrap() * 500);
     let mut new = NewNote::new(text.clone()).salience(0.1 * dice.roll(11) as f64).tag(dice.pick(&["a", "b"]));
+    new = new.kind([NoteKind::Fact, NoteKind::Lesson][dice.roll(2)]);
+    for _ in 0..dice.roll(4) {
+        new = new.tag(dice.pick(&["a", "d,\"e\"", "\0zero"]));
+    }
     new.expires_at = (dice.roll(3) > 0).then(|| moment(i64::try_from(dice.roll(40)).unwrap() * 500));
     let telling = || Telling::new(new.clone(), at);
     let trust = if dice.roll(3) == 0 { Trust::Untrusted } else { Trust::Trusted };
@@ -174,6 +179,7 @@ pub(crate) async fn generated_note(number: u128, dice: &mut Dice) -> Record {
         }
     }
     note.id = note_id(number);
+    note.place = (dice.roll(2) == 0).then(|| Place::new(dice.pick(&["chat", "\0log"]), u32::try_from(number).unwrap()));
     let vector = if dice.roll(5) > 0 { Some(vector(&text).await) } else { None };
     Record::Note(StoredNote { note: Arc::new(note), vector })
 }

@@ -11,8 +11,8 @@ use crate::testkit::samples::{
 };
 use crate::{
     Batch, Episode, ErrorKind, Key, Lease, MemoryStore, NewNote, Note, NoteFilter, NoteKind, OpenedEpisode, OpenedStep,
-    Outcome, PatternId, PatternKind, Record, RecordKind, Scan, Scope, Search, Step, Task, Telling, Trust, VectorSpace,
-    Version,
+    Outcome, PatternId, PatternKind, Place, Record, RecordKind, Scan, Scope, Search, Step, Task, Telling, Trust,
+    VectorSpace, Version,
 };
 
 /// A record of each kind comes back exactly as it was put: every verdict, every kind of pattern, scopes of every depth.
@@ -39,6 +39,8 @@ pub async fn returns_every_kind_of_record_as_it_was_put(store: &dyn MemoryStore)
         let trust = [Trust::Trusted, Trust::Untrusted][n as usize % 2];
         let told = Note::new(samples::scope(&scopes[n as usize % 3]), trust, Telling::new(note, time(1)));
         records.push(noted_with(Note { id: samples::note_id(n), ..told }, vector(&[1.0, -2.0, 0.25])));
+        let turn = Telling::new(NewNote::new("a turn").kind(kind), time(1));
+        records.push(noted(Note::at(samples::scope(&scopes[0]), trust, Place::new("chat", n), turn)));
     }
     let mut bare = episode(30, "");
     (bare.task, bare.steps, bare.outcome) = (Task::default(), Vec::new(), Outcome::success(""));
@@ -111,6 +113,7 @@ pub async fn returns_extreme_numbers_as_they_were_put(store: &dyn MemoryStore) {
     for (n, salience) in (1..).zip(rewards) {
         let mut note = samples::note(n, "a note with extreme numbers");
         (note.salience, note.seen) = (salience, u32::MAX);
+        note.place = Some(Place::new("chat", u32::MAX - n + 1));
         records.push(noted_with(note, vector(&components)));
     }
     check_round_trip(store, records.clone()).await;
@@ -165,6 +168,7 @@ pub async fn tells_nothing_from_empty(store: &dyn MemoryStore) {
     let mut note = samples::note(1, "");
     (note.source, note.salience, note.seen) = (String::new(), 0.0, 0);
     note.tags.insert(String::new());
+    note.place = Some(Place::new("", 0));
     let mut no_tellings = samples::note(2, "a note with nothing");
     no_tellings.tellings.clear();
     let notes = [noted(note), noted(no_tellings)];

@@ -5,8 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{KINDS, cursor, delete, get_all, number, numbers, put, scan};
 use crate::testkit::samples::{self, episode, episode_id, logged, noted, time};
 use crate::{
-    Cursor, Episode, ErrorKind, Filter, Key, LearnerId, MemoryStore, NewNote, Note, NoteFilter, NoteId, OpenedEpisode,
-    PatternId, Record, RecordKind, Scan, Scope, Source, Task, Telling, Trust, Verdict, Version,
+    Cursor, Episode, ErrorKind, Filter, Key, LearnerId, MemoryStore, NewNote, Note, NoteFilter, NoteId, NoteKind,
+    OpenedEpisode, PatternId, Place, Record, RecordKind, Scan, Scope, Source, Task, Telling, Trust, Verdict, Version,
 };
 
 /// Episodes are scanned by rising version, whatever their ids and times.
@@ -205,6 +205,14 @@ pub(super) fn filtered_notes() -> (Vec<Note>, Vec<(NoteFilter, Vec<u128>)>) {
         of(Trust::Untrusted, Some(time(15))),
         in_sessions_of(Trust::Untrusted, None, &["a", "b"]),
     ];
+    let kinds = [NoteKind::Fact, NoteKind::Lesson, NoteKind::Plan, NoteKind::Preference];
+    let tags: [&[&str]; 8] = [&["x", "a,b"], &["X"], &[], &["x", "y"], &["\"x\""], &["", "é"], &["x"], &["xy", "\0"]];
+    let threads = [None, Some("chat"), Some("chat"), Some("Chat"), Some(""), None, Some("chat"), Some("c%\0t")];
+    let notes = (1..).zip(notes).zip(kinds.into_iter().cycle()).zip(tags).zip(threads);
+    let notes = notes.map(|((((n, note), kind), tags), thread)| {
+        let place = thread.map(|thread| Place::new(thread, 9 - n));
+        Note { id: samples::note_id(n), kind, tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), place, ..note }
+    });
     let all = NoteFilter::default;
     let filters = vec![
         (all(), vec![1, 2, 3, 4, 5, 6, 7, 8]),
@@ -224,26 +232,48 @@ pub(super) fn filtered_notes() -> (Vec<Note>, Vec<(NoteFilter, Vec<u128>)>) {
         (all().alive_at(time(10)).quorum(2), vec![1, 3, 5, 7, 8]),
         (all().expired_at(time(1_000)).quorum(3), vec![2, 3, 6, 7]),
         (all().alive_at(time(0)).expired_at(time(15)), vec![2, 3, 7]),
-        (all().trust(Trust::Untrusted), vec![1, 2, 3, 4, 5, 6, 7, 8]),
+        (all().trust(Trust::Untrusted), vec![7, 8]),
         (all().trust(Trust::Trusted), vec![1, 2, 3, 4, 5, 6]),
+        (all().kind(NoteKind::Fact), vec![1, 5]),
+        (all().kind(NoteKind::Lesson), vec![2, 6]),
+        (all().kind(NoteKind::Plan), vec![3, 7]),
+        (all().kind(NoteKind::Preference), vec![4, 8]),
+        (all().tag("x"), vec![1, 4, 7]),
+        (all().tag("x").tag("x"), vec![1, 4, 7]),
+        (all().tag("x").tag("y"), vec![4]),
+        (all().tag("X"), vec![2]),
+        (all().tag("\"x\""), vec![5]),
+        (all().tag(""), vec![6]),
+        (all().tag("é").tag(""), vec![6]),
+        (all().tag("a"), vec![]),
+        (all().tag("a,b"), vec![1]),
+        (all().tag("\0"), vec![8]),
+        (all().tag("' OR 1=1 --"), vec![]),
+        (all().thread("chat"), vec![2, 3, 7]),
+        (all().thread("Chat"), vec![4]),
+        (all().thread(""), vec![5]),
+        (all().thread("c%\0t"), vec![8]),
+        (all().thread("c%"), vec![]),
+        (all().thread("cha"), vec![]),
+        (all().thread("chat").kind(NoteKind::Plan), vec![3, 7]),
+        (all().thread("chat").kind(NoteKind::Plan).trust(Trust::Trusted), vec![3]),
+        (all().thread("chat").tag("x"), vec![7]),
+        (all().thread("chat").alive_at(time(10)).quorum(2), vec![3, 7]),
+        (all().thread("chat").expired_at(time(10)), vec![2]),
+        (all().tag("x").kind(NoteKind::Fact).quorum(3).alive_at(time(0)), vec![1]),
         (all().trust(Trust::Trusted).expired_at(time(1_000)), vec![2, 3, 5, 6]),
         (all().trust(Trust::Trusted).alive_at(time(10)).quorum(2), vec![1, 3, 5]),
     ];
-    (numbered(notes), filters)
-}
-
-/// The notes with the numbers from 1 on.
-fn numbered(notes: impl IntoIterator<Item = Note>) -> Vec<Note> {
-    (1..).zip(notes).map(|(n, note)| Note { id: samples::note_id(n), ..note }).collect()
+    (notes.collect(), filters)
 }
 
 /// Every part of a filter of notes keeps to its notes, alone and with the others, to the nanosecond, in a scope and in all.
-pub async fn scan_filters_notes_by_expiry_evidence_and_trust(store: &dyn MemoryStore) {
+pub async fn scan_filters_notes_by_every_field(store: &dyn MemoryStore) {
     let (notes, filters) = filtered_notes();
     put(store, notes.into_iter().map(noted)).await;
     for (filter, expected) in filters {
         for limit in [1, 2, 1_000] {
-            let page = || Scan::new(RecordKind::Note).notes(filter).limit(limit);
+            let page = || Scan::new(RecordKind::Note).notes(filter.clone()).limit(limit);
             assert_eq!(numbers(&scan(store, page()).await), expected, "{filter:?}, {limit} a page");
             let scoped = scan(store, page().scope(Scope::default())).await;
             assert_eq!(numbers(&scoped), expected, "{filter:?}, {limit} a page, in the scope");
@@ -319,8 +349,15 @@ pub async fn scan_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
         }
         if kind != RecordKind::Note {
             let any = NoteFilter::default;
-            let by_trust = any().trust(Trust::Trusted);
-            let filters = [any().alive_at(time(0)), any().expired_at(time(0)), any().quorum(1), by_trust];
+            let filters = [
+                any().alive_at(time(0)),
+                any().expired_at(time(0)),
+                any().quorum(1),
+                any().trust(Trust::Trusted),
+                any().kind(NoteKind::Fact),
+                any().tag("x"),
+                any().thread("chat"),
+            ];
             refused.extend(filters.map(|filter| scans(kind).notes(filter)));
         }
     }

@@ -530,14 +530,15 @@ pub async fn search_filters_by_every_field(store: &dyn MemoryStore) {
 
 /// A search finds only the notes that its filter lets through, with words, with a vector, with both, and for the smallest k;
 /// the filter does not change the scores.
-pub async fn search_filters_notes_by_expiry_evidence_and_trust(store: &dyn MemoryStore) {
+pub async fn search_filters_notes_by_every_field(store: &dyn MemoryStore) {
     let (notes, filters) = filtered_notes();
     let records = notes.into_iter().map(|note| noted_with(note, vector(&[1.0])));
     put(store, [Record::Space(samples::space(1))].into_iter().chain(records)).await;
     let all = search(store, &note_words("note")).await;
     for (filter, expected) in filters {
-        let text = note_words("note").for_notes(filter);
-        let near = Search::new(Scope::default()).vector(Some(vector(&[1.0]))).k(Search::MAX_K).for_notes(filter);
+        let text = note_words("note").for_notes(filter.clone());
+        let near =
+            Search::new(Scope::default()).vector(Some(vector(&[1.0]))).k(Search::MAX_K).for_notes(filter.clone());
         let hits = search(store, &text).await;
         assert_eq!(found(&hits), expected, "by words, {filter:?}");
         assert!(hits.iter().all(|hit| hit.words == all[0].words), "{filter:?}: {hits:?}, not {all:?}");
