@@ -90,8 +90,8 @@ fn each_token(episode: &Episode, mut each: impl FnMut(u64)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testkit::samples;
     use crate::Step;
+    use crate::testkit::samples;
 
     fn with(n: u32, observations: &[&str]) -> Episode {
         let mut episode = samples::episode(n, "task");

@@ -33,6 +33,7 @@ mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
+mod thread;
 mod tokens;
 
 pub use clock::*;

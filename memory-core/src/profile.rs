@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::text::words;
-use crate::{Error, Hit, Result, Search};
+use crate::{Error, Hit, Key, Result, Search};
 
 /// What a caller wants to know. Each has a [`Profile`] of its own.
 #[non_exhaustive]
@@ -66,17 +66,57 @@ impl Intent {
 }
 
 const FAILURES: &[&str] = &[
-    "bug", "bugs", "broken", "crash", "crashed", "crashes", "crashing", "debug", "debugging", "error", "errors",
-    "exception", "fail", "failed", "failing", "fails", "failure", "fix", "hangs", "panic", "panics", "repair",
-    "traceback", "troubleshoot",
+    "bug",
+    "bugs",
+    "broken",
+    "crash",
+    "crashed",
+    "crashes",
+    "crashing",
+    "debug",
+    "debugging",
+    "error",
+    "errors",
+    "exception",
+    "fail",
+    "failed",
+    "failing",
+    "fails",
+    "failure",
+    "fix",
+    "hangs",
+    "panic",
+    "panics",
+    "repair",
+    "traceback",
+    "troubleshoot",
 ];
 const QUESTIONS: &[&str] = &[
     "are", "can", "could", "did", "do", "does", "has", "have", "how", "is", "was", "were", "what", "when", "where",
     "which", "who", "whom", "whose", "why", "would",
 ];
 const MAKING: &[&str] = &[
-    "add", "build", "configure", "create", "deploy", "design", "develop", "extend", "implement", "install", "integrate",
-    "make", "migrate", "plan", "prepare", "refactor", "replace", "set", "setup", "upgrade", "write",
+    "add",
+    "build",
+    "configure",
+    "create",
+    "deploy",
+    "design",
+    "develop",
+    "extend",
+    "implement",
+    "install",
+    "integrate",
+    "make",
+    "migrate",
+    "plan",
+    "prepare",
+    "refactor",
+    "replace",
+    "set",
+    "setup",
+    "upgrade",
+    "write",
 ];
 
 impl fmt::Display for Intent {
@@ -131,8 +171,9 @@ impl Weights {
 
     /// The weighted mean of a hit's scores, in [0, 1]; negative ones count as 0.
     pub(crate) fn relevance(&self, hit: &Hit) -> f64 {
-        let sum = self.words * hit.words + self.trace * hit.trace + self.vector * hit.vector.max(0.0);
-        sum / (self.words + self.trace + self.vector)
+        let trace = if matches!(hit.key, Key::Note(_)) { 0.0 } else { self.trace };
+        let sum = self.words * hit.words + trace * hit.trace + self.vector * hit.vector.max(0.0);
+        sum / (self.words + trace + self.vector)
     }
 }
 
@@ -283,7 +324,8 @@ impl Profile {
     /// Checks all numbers.
     pub(crate) fn validate(&self) -> Result<()> {
         let weights = |of: &str, Weights { words, trace, vector }: Weights| {
-            [("words", words), ("trace", trace), ("vector", vector)].map(|(part, value)| (format!("{of}.{part}"), value))
+            [("words", words), ("trace", trace), ("vector", vector)]
+                .map(|(part, value)| (format!("{of}.{part}"), value))
         };
         let shares = [
             ("agreement", self.agreement),

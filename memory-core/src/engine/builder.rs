@@ -12,19 +12,21 @@ use super::live::LiveEpisodes;
 use super::projection::Projection;
 use super::{Inner, Memory, StepDurability};
 use crate::clock::RisingClock;
+use crate::profile::Intents;
 use crate::{
-    Batch, Clock, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record, Result,
-    Scope, Source, Stored, SystemClock, VectorSpace,
+    Batch, Clock, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record, Reranker,
+    Result, Scope, Source, Stored, SystemClock, VectorSpace,
 };
 /// Puts a [`Memory`] together from a store and, where the defaults do not fit, other parts.
 ///
 /// # Default
-/// [`HashEmbedder`], [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
+/// [`HashEmbedder`], no reranker, [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
 /// leases of 10 minutes, nothing held out, suggestions however unlikely, randomness from the operating system.
 #[derive(Debug)]
 pub struct MemoryBuilder {
     store: Option<Arc<dyn MemoryStore>>,
     embedder: Arc<dyn Embedder>,
+    reranker: Option<Arc<dyn Reranker>>,
     learner: Learner,
     limits: Limits,
     clock: Arc<dyn Clock>,
@@ -41,6 +43,7 @@ impl Default for MemoryBuilder {
         Self {
             store: None,
             embedder: Arc::new(HashEmbedder::new()),
+            reranker: None,
             learner: Learner::default(),
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
@@ -66,6 +69,13 @@ impl MemoryBuilder {
     #[must_use]
     pub fn embedder(mut self, embedder: impl Embedder) -> Self {
         self.embedder = Arc::new(embedder);
+        self
+    }
+
+    /// Sets who has the last word on how relevant each thing is that a recall looks at closely.
+    #[must_use]
+    pub fn reranker(mut self, reranker: impl Reranker) -> Self {
+        self.reranker = Some(Arc::new(reranker));
         self
     }
 
@@ -170,6 +180,8 @@ impl MemoryBuilder {
             jobs: Jobs::new(),
             store,
             embedder: self.embedder,
+            reranker: self.reranker,
+            intents: Intents::default(),
             limits: self.limits,
             clock,
             random: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),

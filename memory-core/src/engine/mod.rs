@@ -32,18 +32,19 @@ pub use notes::NoteAck;
 pub use open_episode::{OpenEpisode, StepDurability};
 pub use predict::Prediction;
 pub use projection::Rebuilt;
-pub use recall::{Pitfall, Recalled, Recollection, Recovery};
+pub use recall::{Parts, Pitfall, Recalled, Recollection, Recovery};
 pub use recall_notes::{RecalledNote, RecalledNotes};
 pub use review::{Review, Reward, StepCredit};
 pub use suggest::{Reason, Suggestion};
 
 use crate::clock::RisingClock;
 use crate::learn::Knowledge;
+use crate::profile::Intents;
 use crate::text::strip_recalled;
 use crate::{
     Batch, Commit, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits,
     LoggedEpisode, MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording,
-    Result, Role, Scan, Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector, Version,
+    Reranker, Result, Role, Scan, Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector, Version,
 };
 use jobs::Jobs;
 use live::{Held, LiveEpisodes, Put, closed, step, step_key};
@@ -81,6 +82,8 @@ pub struct Memory {
 pub(crate) struct Inner {
     store: Arc<dyn MemoryStore>,
     embedder: Arc<dyn Embedder>,
+    reranker: Option<Arc<dyn Reranker>>,
+    intents: Intents,
     limits: Limits,
     clock: Arc<RisingClock>,
     random: Mutex<StdRng>,

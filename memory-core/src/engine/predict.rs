@@ -167,16 +167,16 @@ impl Memory {
 
 impl Neighbour {
     fn task(&self) -> &str {
-        &self.recalled.episode.task.text
+        &self.episode.task.text
     }
 
     fn succeeded(&self) -> bool {
-        self.recalled.episode.succeeded()
+        self.episode.succeeded()
     }
 
     /// The share of these steps that it began with, too: the same tools, which went as well.
     fn began_like(&self, steps: &[Step]) -> f64 {
-        let pairs = self.recalled.episode.steps.iter().zip(steps);
+        let pairs = self.episode.steps.iter().zip(steps);
         let alike = pairs.take_while(|(one, other)| Move::of(one) == Move::of(other)).count();
         alike as f64 / steps.len() as f64
     }

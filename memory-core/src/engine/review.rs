@@ -94,7 +94,7 @@ impl Memory {
             return Ok(Vec::new());
         }
         let mut similar = self.similar(task).await?;
-        similar.retain(|neighbour| neighbour.recalled.episode.id != *id);
+        similar.retain(|neighbour| neighbour.episode.id != *id);
         let mut before = self.predict_with(Stage::Start, task, &[], &similar).await?.probability;
         let mut credit = Vec::with_capacity(steps.len());
         for step in 0..steps.len() {

@@ -6,14 +6,14 @@
 //! them at the same point, which sharpens the distribution the more alike they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Memory;
-use super::recall::Recalled;
 use crate::learn::{contexts, decisions_after, transitions_after};
 use crate::limits;
 use crate::state::Again;
 use crate::text::words;
-use crate::{Advice, EpisodeId, HeuristicId, Pattern, PatternId, Result, Step, Support, Task};
+use crate::{Advice, Episode, EpisodeId, HeuristicId, Pattern, PatternId, Result, Step, Support, Task};
 
 /// The weight of what failed episodes did, beside what successful ones did.
 const FAILED: f64 = 0.25;
@@ -114,7 +114,7 @@ impl Memory {
     pub(super) async fn similar(&self, task: &Task) -> Result<Vec<Neighbour>> {
         const NEIGHBOURS: usize = 30;
         self.inner.limits.query(&task.text)?;
-        Ok(self.nearest(task, NEIGHBOURS).await?.0.into_iter().map(Neighbour::new).collect())
+        Ok(self.nearest(task, NEIGHBOURS).await?.into_iter().map(Neighbour::new).collect())
     }
 
     pub(super) async fn suggest_with(
@@ -239,9 +239,9 @@ impl Memory {
         let similar =
             similar.iter().filter(|neighbour| neighbour.next_at(here)[1].iter().any(|step| step.tool == tool));
         let similar = similar.take(SIMILAR).map(|neighbour| Reason::Similar {
-            episode: neighbour.recalled.episode.id,
-            score: neighbour.recalled.score,
-            succeeded: neighbour.recalled.episode.succeeded(),
+            episode: neighbour.episode.id,
+            score: neighbour.score,
+            succeeded: neighbour.episode.succeeded(),
         });
         transition.into_iter().chain(decision).chain(similar).collect()
     }
@@ -266,7 +266,9 @@ impl Known {
 /// An episode like the task, prepared for being asked what came next in it.
 #[derive(Debug)]
 pub(super) struct Neighbour {
-    pub(super) recalled: Recalled,
+    pub(super) episode: Arc<Episode>,
+    /// How like the task it is, in [0, 1].
+    score: f64,
     /// The points before each of its steps.
     points: Vec<Point>,
     /// The calls it made, by step.
@@ -281,16 +283,16 @@ struct Next<'a> {
 }
 
 impl Neighbour {
-    pub(super) fn new(recalled: Recalled) -> Self {
-        let steps = &recalled.episode.steps;
+    pub(super) fn new((episode, score): (Arc<Episode>, f64)) -> Self {
+        let steps = &episode.steps;
         let points = (0..steps.len()).map(|at| Point::after(&steps[..at])).collect();
         let calls = steps.iter().map(call).collect();
-        Self { recalled, points, calls }
+        Self { episode, score, points, calls }
     }
 
     /// How similar it is to the task, as a weight.
     pub(super) fn closeness(&self) -> f64 {
-        self.recalled.score.powi(CLOSENESS)
+        self.score.powi(CLOSENESS)
     }
 
     /// The weight of its say on what comes next: more if it made the calls made so far.
@@ -299,13 +301,13 @@ impl Neighbour {
         let same = made.iter().filter(|call| calls.contains(call)).count() as f64;
         let share = if made.is_empty() { 0.0 } else { same / made.len() as f64 };
         let weight = self.closeness() + SAME_CALLS * share;
-        if self.recalled.episode.succeeded() { weight } else { FAILED * weight }
+        if self.episode.succeeded() { weight } else { FAILED * weight }
     }
 
     /// What came next in it, at each level at which its points can be like this one.
     fn next_at(&self, here: &Point) -> [Vec<Next<'_>>; LEVELS] {
         let mut next: [Vec<Next<'_>>; LEVELS] = Default::default();
-        for ((point, step), call) in self.points.iter().zip(&self.recalled.episode.steps).zip(&self.calls) {
+        for ((point, step), call) in self.points.iter().zip(&self.episode.steps).zip(&self.calls) {
             point.in_common(here).for_each(|level| next[level].push(Next { tool: &step.tool, call }));
         }
         next

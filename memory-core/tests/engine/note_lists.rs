@@ -219,7 +219,9 @@ async fn a_place_has_one_text() {
     assert_eq!(error.to_string(), message);
     assert_eq!(memory.note(told.id).await.unwrap(), note, "unchanged");
     // Elsewhere it is another note: at another place, in another thread, without one, in another scope, of another source.
-    for other in [turn(4, "yes please"), NewNote::new("yes please").place(Place::new("log", 3)), NewNote::new("yes please")] {
+    for other in
+        [turn(4, "yes please"), NewNote::new("yes please").place(Place::new("log", 3)), NewNote::new("yes please")]
+    {
         assert!(!memory.remember(other).await.unwrap().merged);
     }
     assert!(!at(&memory, "acme/coder/s-2").remember(turn(3, "no")).await.unwrap().merged);
