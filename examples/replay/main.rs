@@ -34,14 +34,12 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Instant;
 
 use clap::Parser;
 use habits::Claims;
-use indicatif::{ProgressBar, ProgressStyle};
-use memory_core::{EpisodeId, InMemoryStore, Memory, OpenEpisode, Scope};
-use memory_storage_turso::TursoStore;
+use knowhow_examples::{StoreChoice, progress, read_lines};
+use memory_core::{EpisodeId, Memory, OpenEpisode, Scope};
 use scores::{ByDomain, Forecasts, MACRO_6, Ranks, Retrieval, Score, figure};
 use serde_json::{Value, json};
 use trajectories::Trajectory;
@@ -66,24 +64,6 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug)]
-enum StoreChoice {
-    Memory,
-    Turso(PathBuf),
-}
-
-impl FromStr for StoreChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "memory" => Ok(Self::Memory),
-            Some(("turso", path)) if !path.is_empty() => Ok(Self::Turso(path.into())),
-            _ => Err("allowed: memory, turso:PATH".to_owned()),
-        }
-    }
-}
-
 type AnyError = Box<dyn std::error::Error>;
 
 #[tokio::main]
@@ -98,7 +78,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), AnyError> {
-    let (mut learn, test) = (trajectories::read(&arguments.learn)?, trajectories::read(&arguments.test)?);
+    let (mut learn, test) = (read_lines(&arguments.learn)?, read_lines(&arguments.test)?);
     poison::poison(&mut learn, arguments.poison);
     let memory = open(&arguments.store).await?;
     // Before the work, so that a path that cannot be written is told at once.
@@ -120,10 +100,7 @@ async fn run(arguments: Arguments) -> Result<(), AnyError> {
 
 async fn open(choice: &StoreChoice) -> Result<Memory, AnyError> {
     let builder = Memory::builder().scope(Scope::new("replay")?.agent("learned")?);
-    let memory = match choice {
-        StoreChoice::Memory => builder.store(InMemoryStore::new()).build().await?,
-        StoreChoice::Turso(path) => builder.store(TursoStore::open(path).await?).build().await?,
-    };
+    let memory = choice.build(builder).await?;
     match memory.health().await?.store.episodes {
         0 => Ok(memory),
         held => Err(format!("{} holds {held} episodes already; name a new file", memory.store()).into()),
@@ -153,7 +130,7 @@ struct Parts {
 
 async fn replay(memory: &Memory, learn: &[Trajectory], test: &[Trajectory]) -> Result<Report, AnyError> {
     let mut report = Report::default();
-    let bar = progress(learn.len() + 3 * test.len())?;
+    let bar = progress(learn.len() + 3 * test.len(), "runs");
 
     bar.set_message("learning");
     for run in learn {
@@ -204,12 +181,6 @@ async fn replay(memory: &Memory, learn: &[Trajectory], test: &[Trajectory]) -> R
     }
     bar.finish_and_clear();
     Ok(report)
-}
-
-fn progress(length: usize) -> Result<ProgressBar, AnyError> {
-    let bar = ProgressBar::new(length as u64);
-    bar.set_style(ProgressStyle::with_template("{msg:28} {wide_bar} {pos}/{len} runs, {eta} left")?);
-    Ok(bar)
 }
 
 /// Asks at every step, learns nothing.

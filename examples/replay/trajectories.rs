@@ -1,10 +1,5 @@
-//! The file format: one finished episode a line, as JSON, plain or gzipped.
+//! One finished episode a line of the files.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-
-use flate2::read::MultiGzDecoder;
 use memory_core::{Outcome, Step, Task};
 use serde::Deserialize;
 
@@ -52,23 +47,4 @@ impl Trajectory {
         };
         outcome.reward(self.reward)
     }
-}
-
-/// Reads a file; an error names file and line.
-pub(crate) fn read(path: &Path) -> Result<Vec<Trajectory>, String> {
-    let place = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let mut start = [0; 2];
-    let length = File::open(path).and_then(|mut file| file.read(&mut start)).map_err(|error| place(&error))?;
-    let file = File::open(path).map_err(|error| place(&error))?;
-    let reader: Box<dyn Read> =
-        if length == 2 && start == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut all = Vec::new();
-    for (number, line) in BufReader::new(reader).lines().enumerate() {
-        let line = line.map_err(|error| place(&error))?;
-        if !line.trim().is_empty() {
-            let parsed = serde_json::from_str(&line);
-            all.push(parsed.map_err(|error| place(&format_args!("line {}: {error}", number + 1)))?);
-        }
-    }
-    if all.is_empty() { Err(place(&"no episodes in it")) } else { Ok(all) }
 }

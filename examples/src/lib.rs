@@ -1,6 +1,88 @@
-//! The examples are the programs beside this folder: `cargo run --release --example quickstart`.
+//! What the examples share: which store to use, and files of JSON lines. The examples are the programs beside this folder:
+//! `cargo run --release --example quickstart`.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use flate2::read::MultiGzDecoder;
+use indicatif::{ProgressBar, ProgressStyle};
+use memory_core::{Error, InMemoryStore, Memory, MemoryBuilder};
+use memory_storage_turso::TursoStore;
+use serde::de::DeserializeOwned;
 
 /// The program in the project's README, to see that it compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+/// Where an example keeps its memory.
+#[expect(clippy::exhaustive_enums, reason = "the examples know all stores")]
+#[derive(Clone, Debug)]
+pub enum StoreChoice {
+    /// In the memory of the process.
+    Memory,
+    /// In a database file.
+    Turso(PathBuf),
+}
+
+impl FromStr for StoreChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("turso", path)) if !path.is_empty() => Ok(Self::Turso(path.into())),
+            _ => Err("allowed: memory, turso:PATH".to_owned()),
+        }
+    }
+}
+
+impl StoreChoice {
+    /// Builds a memory over the store.
+    ///
+    /// # Errors
+    /// Those of the store and of [`MemoryBuilder::build`].
+    pub async fn build(&self, builder: MemoryBuilder) -> Result<Memory, Error> {
+        match self {
+            Self::Memory => builder.store(InMemoryStore::new()).build().await,
+            Self::Turso(path) => builder.store(TursoStore::open(path).await?).build().await,
+        }
+    }
+}
+
+/// Reads a file with one JSON value a line, plain or gzipped.
+///
+/// # Errors
+/// What went wrong, with file and line; that there is nothing in it.
+pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, String> {
+    let place = |error: &dyn Display| format!("{}: {error}", path.display());
+    let mut start = [0; 2];
+    let length = File::open(path).and_then(|mut file| file.read(&mut start)).map_err(|error| place(&error))?;
+    let file = File::open(path).map_err(|error| place(&error))?;
+    let reader: Box<dyn Read> =
+        if length == 2 && start == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let mut all = Vec::new();
+    for (number, line) in BufReader::new(reader).lines().enumerate() {
+        let line = line.map_err(|error| place(&error))?;
+        if !line.trim().is_empty() {
+            let parsed = serde_json::from_str(&line);
+            all.push(parsed.map_err(|error| place(&format_args!("line {}: {error}", number + 1)))?);
+        }
+    }
+    if all.is_empty() { Err(place(&"nothing in it")) } else { Ok(all) }
+}
+
+/// A progress bar of so many things.
+///
+/// # Panics
+/// Never: its template is fixed.
+#[expect(clippy::expect_used, reason = "the template is fixed")]
+pub fn progress(length: usize, things: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length as u64);
+    let style = ProgressStyle::with_template(&format!("{{msg:28}} {{wide_bar}} {{pos}}/{{len}} {things}, {{eta}} left"));
+    bar.set_style(style.expect("a template that fits"));
+    bar
+}
