@@ -45,7 +45,7 @@ impl Memory {
     /// knows and its tenant knows. A note that several of them have comes once. What untrusted sources told does not come.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) for `k` outside 1..=100 or a query above the limit; the store's errors. An embedder that
+    /// [`Invalid`](crate::ErrorKind::Invalid) for `k` outside 1..=100 or a query above the limit; the store's errors. An embedder that
     /// fails is told in the answer.
     pub async fn recall_notes(&self, query: &str, k: usize) -> Result<RecalledNotes> {
         limits::k("k", k)?;
