@@ -76,6 +76,10 @@ mod tests {
         check::<Suggestion>();
         check::<Note>();
         check::<RecalledNotes>();
+        check::<NoteChange>();
+        check::<NotePage>();
+        check::<NoteQuery>();
+        check::<NoteStatistics>();
         check::<InMemoryStore>();
         check::<HashEmbedder>();
         check::<Batch>();

@@ -3,7 +3,7 @@
 //! Whoever changes notes reads them into a draft, changes them there, and commits the draft as one batch, under the condition
 //! that all of them are still what was read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Memory;
@@ -84,12 +84,9 @@ impl Draft {
 impl Memory {
     /// Reads notes into a draft, those that it does not have yet.
     pub(super) async fn read_notes(&self, draft: &mut Draft, ids: impl IntoIterator<Item = NoteId>) -> Result<()> {
-        let mut wanted = Vec::new();
-        for id in ids {
-            if !draft.places.contains_key(&id) && !wanted.contains(&id) {
-                wanted.push(id);
-            }
-        }
+        let mut seen = HashSet::new();
+        let new = ids.into_iter().filter(|id| !draft.places.contains_key(id) && seen.insert(*id));
+        let wanted: Vec<NoteId> = new.collect();
         let keys: Vec<Key> = wanted.iter().map(|id| Key::Note(*id)).collect();
         for (id, stored) in wanted.into_iter().zip(self.inner.store.get(&keys).await?) {
             draft.read(id, stored);
