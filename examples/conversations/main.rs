@@ -113,7 +113,13 @@ async fn run(arguments: Arguments) -> Result<(), AnyError> {
     let ms_per_query = took.as_secs_f64() * 1_000.0 / questions.len().max(1) as f64;
     let mut out = std::io::stdout();
     writeln!(out, "{}", scores.table())?;
-    writeln!(out, "{} turns, {} questions, {ms_per_query:.2} ms a question ({})", turns.len(), questions.len(), memory.store())?;
+    writeln!(
+        out,
+        "{} turns, {} questions, {ms_per_query:.2} ms a question ({})",
+        turns.len(),
+        questions.len(),
+        memory.store()
+    )?;
     if let Some(file) = json_file {
         let mut json = scores.json();
         json["ms_per_query"] = json!(ms_per_query);

@@ -15,7 +15,8 @@ impl Figures {
     /// Scores a ranking, best first, by the evidence that it should begin with.
     pub(crate) fn of<'a>(ranked: impl Iterator<Item = &'a str>, evidence: &[String]) -> Self {
         let hits: Vec<bool> = ranked.map(|turn| evidence.iter().any(|one| one == turn)).collect();
-        let recall = |most: usize| hits.iter().take(most).filter(|hit| **hit).count() as f64 / evidence.len().max(1) as f64;
+        let recall =
+            |most: usize| hits.iter().take(most).filter(|hit| **hit).count() as f64 / evidence.len().max(1) as f64;
         let reciprocal = hits.iter().position(|hit| *hit).map_or(0.0, |place| 1.0 / (place + 1) as f64);
         let gain = |place: usize| 1.0 / ((place + 2) as f64).log2();
         let gained: f64 = hits.iter().take(10).enumerate().filter(|(_, hit)| **hit).map(|(place, _)| gain(place)).sum();

@@ -82,7 +82,8 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, String> {
 #[expect(clippy::expect_used, reason = "the template is fixed")]
 pub fn progress(length: usize, things: &str) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);
-    let style = ProgressStyle::with_template(&format!("{{msg:28}} {{wide_bar}} {{pos}}/{{len}} {things}, {{eta}} left"));
+    let style =
+        ProgressStyle::with_template(&format!("{{msg:28}} {{wide_bar}} {{pos}}/{{len}} {things}, {{eta}} left"));
     bar.set_style(style.expect("a template that fits"));
     bar
 }

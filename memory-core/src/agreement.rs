@@ -12,6 +12,8 @@ use crate::search::TRACE_TERMS;
 
 /// How many of the most similar others count.
 const NEIGHBOURS: usize = 10;
+/// What more than this share of the episodes have tells nothing about any two of them.
+const COMMON: f64 = 0.8;
 /// The weight of an episode's own relevance beside those of the others, which weigh as much as they are similar.
 const OWN: f64 = 2.0;
 
@@ -52,11 +54,19 @@ fn likeness(episodes: &[&Episode]) -> Vec<f64> {
         having.clear();
         having.extend(same.chunk_by(|a, b| a == b).map(|often| (often[0].1, 1.0 + (often.len() as f64).ln())));
         let found = having.len() as f64;
+        if found > COMMON * count as f64 {
+            continue;
+        }
         let idf = (1.0 + (count as f64 - found + 0.5) / (found + 0.5)).ln();
-        for (place, weight) in &having {
-            for (other, other_weight) in &having {
+        for (nth, (place, weight)) in having.iter().enumerate() {
+            for (other, other_weight) in &having[nth..] {
                 products[place * count + other] += weight * other_weight * idf * idf;
             }
+        }
+    }
+    for place in 0..count {
+        for other in 0..place {
+            products[place * count + other] = products[other * count + place];
         }
     }
     let norms: Vec<f64> = (0..count).map(|place| products[place * count + place].sqrt()).collect();
@@ -111,7 +121,7 @@ mod tests {
         let moved = agreed(&episodes, &[0.9, 0.1, 0.1, 0.5], 1.0);
         assert!(moved[1] > 0.3 && moved[1] > moved[2] + 0.1, "{moved:?}");
         assert!(moved[0] < 0.9 && moved[0] > moved[1], "{moved:?}");
-        // The tool is the same everywhere but in the last, where nothing happened.
+        // Nothing happened in the last.
         assert_eq!(moved[3], 0.5);
         assert_eq!(agreed(&episodes, &[0.9, 0.1, 0.1, 0.5], 0.0), [0.9, 0.1, 0.1, 0.5]);
         assert_eq!(agreed(&[], &[], 1.0), [0.0; 0]);

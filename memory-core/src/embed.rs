@@ -57,20 +57,33 @@ impl Vector {
     }
 }
 
-/// Eight running sums, which the compiler keeps in vector registers; the order of the additions is fixed, so that every
-/// store computes the same number. In double precision no product of two `f32` overflows or vanishes.
+/// The sum of the products, with the instructions that the machine has. In double precision no product of two `f32` overflows
+/// or vanishes.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
-    const LANES: usize = 8;
-    let mut sums = [0.0_f64; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let product = |(x, y): (&f32, &f32)| f64::from(*x) * f64::from(*y);
-    let rest: f64 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(product).sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += product((&x[lane], &y[lane]));
+    pulp::Arch::new().dispatch(Dot(a, b))
+}
+
+struct Dot<'a>(&'a [f32], &'a [f32]);
+
+impl pulp::WithSimd for Dot<'_> {
+    type Output = f64;
+
+    /// Eight running sums, which the compiler keeps in vector registers; the order of the additions is fixed, so that every
+    /// machine and every store computes the same number.
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+        const LANES: usize = 8;
+        let Self(a, b) = self;
+        let mut sums = [0.0_f64; LANES];
+        let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (x, y) in a_chunks.iter().zip(b_chunks) {
+            for lane in 0..LANES {
+                sums[lane] += f64::from(x[lane]) * f64::from(y[lane]);
+            }
         }
+        let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+        sums.iter().sum::<f64>() + rest
     }
-    sums.iter().sum::<f64>() + rest
 }
 
 impl TryFrom<Vec<f32>> for Vector {

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use uuid::Uuid;
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::index::{Entry, HybridIndex};
 use crate::store::{check_limit, check_vector};
@@ -29,7 +30,7 @@ pub struct InMemoryStore {
 struct State {
     closed: bool,
     version: u64,
-    records: HashMap<Key, Stored>,
+    records: HashMap<Key, Stored, Xxh3DefaultBuilder>,
     /// The keys of the records, in order, for scans.
     keys: BTreeSet<Key>,
     /// How many records there are of each kind.
@@ -128,7 +129,7 @@ impl MemoryStore for InMemoryStore {
     async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
         let state = self.read()?;
         search.validate(state.space())?;
-        Ok(state.index.search(search, |key| state.records.get(key)?.record.searchable()?.vector.cloned()))
+        Ok(state.index.search(search, |key| state.records.get(key)?.record.searchable()?.vector))
     }
 
     async fn changes(&self, since: Version, limit: usize) -> Result<Changes> {

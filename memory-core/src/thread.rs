@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Datelike as _, Utc};
 
-use crate::text::{terms, words};
+use crate::text::{informative, stem, terms, words};
 use crate::{Note, Place, Weights};
 
 /// How far around a turn its window goes.
@@ -66,9 +66,13 @@ impl Counted {
             } else {
                 (&mut counted.stated, &mut counted.stated_length)
             };
-            for term in terms(sentence) {
+            for word in informative(sentence) {
                 *length += 1.0;
-                if let Ok(place) = query.binary_search(&term) {
+                // Stemming takes most of the time, and few words can become a term of the query.
+                let may_be = |term: &String| term.chars().next() == word.chars().next();
+                if query.iter().any(may_be)
+                    && let Ok(place) = query.binary_search(&stem(&word).into_owned())
+                {
                     counts[place] += 1.0;
                 }
             }

@@ -236,7 +236,7 @@ impl HybridIndex {
     ///
     /// Of more records than [`COMPARED`](crate::COMPARED), the nearest 200 + 6 k by their codes are compared by their
     /// vectors, and twice as many for each tenfold of 10,000 records.
-    pub fn search(&self, search: &Search, vector_of: impl Fn(&Key) -> Option<Vector>) -> Vec<Hit> {
+    pub fn search<'v>(&self, search: &Search, vector_of: impl Fn(&Key) -> Option<&'v Vector>) -> Vec<Hit> {
         let Some(number) = self.names.get(&(search.kind, search.scope.clone())) else { return Vec::new() };
         let mut scratch = self.scratch().pop().unwrap_or_default();
         let hits = self.scopes[*number as usize].search(search, &mut scratch, vector_of);
@@ -258,7 +258,12 @@ fn number_of(place: usize) -> u32 {
 }
 
 impl ScopeIndex {
-    fn search(&self, search: &Search, scratch: &mut Scratch, vector_of: impl Fn(&Key) -> Option<Vector>) -> Vec<Hit> {
+    fn search<'v>(
+        &self,
+        search: &Search,
+        scratch: &mut Scratch,
+        vector_of: impl Fn(&Key) -> Option<&'v Vector>,
+    ) -> Vec<Hit> {
         let accepted = &self.accepted(search);
         let query = Terms::of(search.text.as_deref().unwrap_or_default());
         let asked = Asked { query: &query, accepted, exact: search.exact, k: search.k };
@@ -271,7 +276,7 @@ impl ScopeIndex {
         let cosine = |document: u32| {
             let query = direction?;
             let own = vector_of(&key_of(search.kind, self.documents[document as usize].id))?;
-            (own.norm() > 0.0).then(|| query.cosine(&own))
+            (own.norm() > 0.0).then(|| query.cosine(own))
         };
         let mut near = match direction {
             Some(query) => self.codes.nearest(&Code::of(query), accepted, self.depth(search), &mut scratch.distances),
