@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use memory_core::{Episode, EpisodeId, LoggedEpisode, Outcome, Scope, Step, Task, Vector, VectorSpace, Verdict, text};
@@ -100,7 +101,7 @@ impl Corpus {
         let total: f64 = scale.clone().sum();
         let scale: Vec<f64> = scale.map(|share| SPREAD * (share / total).sqrt()).collect();
         let rotation = orthogonal(&mut random);
-        let spread = rotation.iter().flat_map(|row| row.iter().zip(&scale).map(|(q, s)| (q * s) as f32));
+        let spread = rotation.iter().flat_map(|row| row.iter().zip(&scale).map(|(q, s)| single(q * s)));
         Self {
             seed,
             vocabulary,
@@ -127,7 +128,7 @@ impl Corpus {
     /// The episode of this place.
     ///
     /// # Panics
-    /// Never: all its numbers are finite.
+    /// Never: all components are finite.
     pub fn episode(&self, place: u32, form: Form) -> LoggedEpisode {
         let random = &mut source(self.seed, Stream::Episode, place);
         let topic = &self.topics[self.clusters.draw(random)];
@@ -176,7 +177,7 @@ impl Corpus {
         let mut step = || {
             let words = random.random_range(9..=15);
             let observation = self.text(random, topic, 0.3, words);
-            let step = Step::new(pick(random, &TOOLS)).latency_ms((400.0 * normal(random).exp()).round() as u64);
+            let step = Step::new(pick(random, &TOOLS)).latency_ms(latency(random));
             if random.random_bool(0.85) { step.ok(observation) } else { step.error(observation) }
         };
         let steps = (0..STEPS).map(|_| step()).collect();
@@ -199,9 +200,8 @@ impl Corpus {
         text
     }
 
-    #[expect(clippy::unwrap_used, reason = "the components are finite")]
     fn vector(&self, random: &mut StdRng, topic: &Topic) -> Vector {
-        let z: Vec<f32> = (0..Self::DIMENSIONS).map(|_| normal(random) as f32).collect();
+        let z: Vec<f32> = (0..Self::DIMENSIONS).map(|_| single(normal(random))).collect();
         let rows = self.spread.chunks_exact(Self::DIMENSIONS);
         let components = rows.zip(&topic.centre).map(|(row, centre)| centre + crate::flat::dot(row, &z));
         Vector::new(normalised(components.collect())).unwrap()
@@ -211,7 +211,7 @@ impl Corpus {
 impl Topic {
     fn new(random: &mut StdRng) -> Self {
         let words = std::array::from_fn(|_| random.random_range(0..VOCABULARY));
-        let centre = (0..Corpus::DIMENSIONS).map(|_| normal(random) as f32).collect();
+        let centre = (0..Corpus::DIMENSIONS).map(|_| single(normal(random))).collect();
         Self { words, domain: pick(random, &DOMAINS), centre: normalised(centre) }
     }
 
@@ -269,9 +269,20 @@ fn normal(random: &mut StdRng) -> f64 {
     (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos()
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "vectors are of single precision")]
+const fn single(number: f64) -> f32 {
+    number as f32
+}
+
+/// Milliseconds of a step: log-normal around 400.
+fn latency(random: &mut StdRng) -> u64 {
+    let latency = Duration::from_secs_f64(0.4 * normal(random).exp());
+    u64::try_from(latency.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn normalised(mut components: Vec<f32>) -> Vec<f32> {
     let norm = components.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    components.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+    components.iter_mut().for_each(|x| *x = single(f64::from(*x) / norm));
     components
 }
 
