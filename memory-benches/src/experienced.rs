@@ -1,9 +1,10 @@
 //! A memory that holds many episodes.
 
-use std::time::Duration;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use memory_core::{Clock, EpisodeId, Memory, MemoryStore, Recording};
+use memory_core::{Clock, EpisodeId, Memory, MemoryStore, Recording, Task};
 use tokio::runtime::Runtime;
 
 use crate::{CpuTime, Workload};
@@ -72,6 +73,26 @@ impl Experienced {
             (CpuTime::now() - start, ack.episode)
         };
         self.turns(episodes, turns, turn)
+    }
+
+    /// The time that each of these tasks waits for `Memory::recall` of so many, when all have been recalled once before.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub fn recalling(&self, tasks: &[Task], k: usize) -> Vec<Duration> {
+        self.runtime.block_on(async {
+            let mut times = Vec::with_capacity(tasks.len());
+            for round in 0..2 {
+                for task in tasks {
+                    let start = Instant::now();
+                    let recalled = self.memory.recall(task, k).await.unwrap();
+                    let time = start.elapsed();
+                    drop(black_box(recalled));
+                    times.extend((round > 0).then_some(time));
+                }
+            }
+            times
+        })
     }
 
     fn turns(

@@ -49,7 +49,7 @@ const ERROR: f64 = 0.15;
 /// How often the next tool is the usual one.
 const USUAL: f64 = 0.7;
 /// Between the ends of two episodes: 100,000 of them take 90 days.
-const PACE: TimeDelta = TimeDelta::seconds(78);
+pub(crate) const PACE: TimeDelta = TimeDelta::seconds(78);
 
 /// Makes episodes, one after the other, of six domains with five to seven tools each: half of their tasks are new, the others
 /// come again; 15 % of the steps fail, and more than half of those are tried again; the more errors, the less success.
@@ -142,6 +142,6 @@ impl Workload {
     }
 }
 
-fn beginning() -> DateTime<Utc> {
+pub(crate) fn beginning() -> DateTime<Utc> {
     DateTime::from_timestamp(1_767_225_600, 0).unwrap_or_default()
 }
