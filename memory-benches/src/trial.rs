@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use memory_core::ranking::{Collection, Posting, Scorer, frequencies};
-use memory_core::{Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, Record, Search};
+use memory_core::index::{HybridIndex, IndexStats};
+use memory_core::ranking::{Collection, Plan, Terms};
+use memory_core::{Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, Record, Search, Vector};
 
 use crate::{Corpus, FlatScan, Form, Query};
 
@@ -24,13 +25,15 @@ pub enum Kind {
     Hybrid,
     /// By words, and reading the episodes found.
     Words,
+    /// By vector, exactly, and reading the episodes found.
+    Exact,
     /// By vector, comparing all of them in the plain way; no episode is read.
     Scan,
 }
 
 impl Kind {
     /// All of them, the one that the others are compared with last.
-    pub const ALL: [Self; 5] = [Self::Vector, Self::Filtered, Self::Hybrid, Self::Words, Self::Scan];
+    pub const ALL: [Self; 6] = [Self::Vector, Self::Filtered, Self::Hybrid, Self::Words, Self::Exact, Self::Scan];
 
     /// Its name, for people.
     pub const fn as_str(self) -> &'static str {
@@ -39,6 +42,7 @@ impl Kind {
             Self::Filtered => "vector in a domain",
             Self::Hybrid => "words and vector",
             Self::Words => "words",
+            Self::Exact => "vector, exact",
             Self::Scan => "plain f32 scan",
         }
     }
@@ -57,6 +61,7 @@ impl Kind {
             Self::Filtered => search.vector(vector).filter(domain(query)),
             Self::Hybrid => search.vector(vector).text(query.text.as_str()),
             Self::Words => search.text(query.text.as_str()),
+            Self::Exact => search.vector(vector).exact(),
             Self::Scan => return None,
         })
     }
@@ -95,7 +100,9 @@ pub struct Trial {
     vectors: FlatScan,
     domains: Vec<Option<String>>,
     collection: Collection,
-    postings: HashMap<String, Vec<Posting>>,
+    /// The places that have a term, and how often.
+    postings: HashMap<String, Vec<(usize, u64)>>,
+    lengths: Vec<u64>,
 }
 
 impl Trial {
@@ -107,7 +114,8 @@ impl Trial {
         let store = InMemoryStore::new();
         store.commit(&Batch::new().put(Record::Space(Corpus::space()))).await.unwrap();
         let (vectors, domains, collection) = (FlatScan::default(), Vec::new(), Collection::default());
-        Self { form, store, size: 0, vectors, domains, collection, postings: HashMap::new() }
+        let (postings, lengths) = (HashMap::new(), Vec::new());
+        Self { form, store, size: 0, vectors, domains, collection, postings, lengths }
     }
 
     /// The store.
@@ -153,14 +161,42 @@ impl Trial {
         let task = &logged.episode.task;
         logged.vector.iter().for_each(|vector| self.vectors.push(vector));
         self.domains.push(task.domain.clone());
-        let frequencies = frequencies(&task.text);
-        let length = frequencies.values().sum();
-        for (term, frequency) in frequencies {
-            let posting = Posting { document: u64::from(place), frequency, length };
-            self.postings.entry(term).or_default().push(posting);
+        let mut words = Terms::of(&task.text);
+        task.tags.iter().for_each(|tag| words.add(tag, 1));
+        for (term, frequency) in words.iter() {
+            self.postings.entry(term.to_owned()).or_default().push((self.lengths.len(), frequency));
         }
+        self.lengths.push(words.length());
         self.collection.documents += 1;
-        self.collection.terms += length;
+        self.collection.terms += words.length();
+    }
+
+    /// What the index of the store holds, and how it is as bytes.
+    ///
+    /// # Panics
+    /// When the store is closed.
+    pub fn index(&self) -> (IndexStats, Vec<u8>) {
+        self.store.with_index(|index| (index.stats(), index.to_bytes())).unwrap()
+    }
+
+    /// How long it takes to have an index again from bytes and to find the first answer.
+    ///
+    /// # Panics
+    /// When the store or the index fails.
+    pub async fn opening(&self, snapshot: &[u8], query: &Query) -> Duration {
+        let search = Kind::Hybrid.search(query).unwrap();
+        let hits = self.store.search(&search.clone().k(Search::MAX_K)).await.unwrap();
+        let keys: Vec<Key> = hits.into_iter().map(|hit| hit.key).collect();
+        let stored = self.store.get(&keys).await.unwrap().into_iter().flatten();
+        let vectors: HashMap<Key, Vector> = stored
+            .filter_map(|stored| Some((stored.record.key(), stored.record.searchable()?.vector?.clone())))
+            .collect();
+        let start = Instant::now();
+        let index = HybridIndex::from_bytes(snapshot).unwrap();
+        let found = black_box(index.search(&search, |key| vectors.get(key)));
+        let took = start.elapsed();
+        assert!(!found.is_empty());
+        took
     }
 
     /// Scans the vectors in the plain way.
@@ -195,7 +231,7 @@ impl Trial {
                 None => self.scan(query).into_iter().map(|(number, _)| number).collect(),
             };
             let right = match kind {
-                Kind::Vector | Kind::Scan => vec![self.nearest(query, None)],
+                Kind::Vector | Kind::Exact | Kind::Scan => vec![self.nearest(query, None)],
                 Kind::Filtered => vec![self.nearest(query, query.domain)],
                 Kind::Words => vec![self.matching(query)],
                 Kind::Hybrid => vec![self.nearest(query, None), self.matching(query)],
@@ -222,16 +258,21 @@ impl Trial {
     /// The best by words, with all that are as good as the tenth.
     fn matching(&self, query: &Query) -> Vec<usize> {
         const ROUNDING: f64 = 1e-6;
-        let mut scorer = Scorer::new(self.collection);
-        for term in frequencies(&query.text).keys() {
-            scorer.add_term(self.postings.get(term).map_or(&[], Vec::as_slice), |_| true);
+        let found = |term: &str| self.postings.get(term).map_or(0, |postings| postings.len() as u64);
+        let query = Terms::of(&query.text);
+        let counts = query.iter().map(|(term, _)| (term.to_owned(), found(term)));
+        let plan = Plan::new(self.collection, counts, true);
+        let mut scores: HashMap<usize, f64> = HashMap::new();
+        for term in plan.rare() {
+            for (place, frequency) in self.postings.get(&term.term).into_iter().flatten() {
+                *scores.entry(*place).or_default() += plan.part(term, *frequency, self.lengths[*place]);
+            }
         }
-        let scores = scorer.finish();
         let mut falling: Vec<f64> = scores.values().copied().collect();
         falling.sort_unstable_by(|a, b| b.total_cmp(a));
         let least = falling.get(K - 1).copied().unwrap_or_default() - ROUNDING;
         let best = scores.into_iter().filter(|(_, score)| *score >= least);
-        best.filter_map(|(document, _)| usize::try_from(document).ok()).collect()
+        best.map(|(place, _)| place).collect()
     }
 }
 
@@ -280,7 +321,7 @@ mod tests {
             batch = batch.delete(Key::Episode(corpus.episode(place, Form::Reduced).episode.id));
         }
         trial.store().commit(&batch).await.unwrap();
-        for kind in [Kind::Vector, Kind::Filtered, Kind::Hybrid, Kind::Words] {
+        for kind in [Kind::Vector, Kind::Filtered, Kind::Hybrid, Kind::Words, Kind::Exact] {
             let recall = trial.recall(kind, &queries).await;
             assert!((0.3..0.7).contains(&recall), "{kind:?} without every second episode: {recall}");
         }

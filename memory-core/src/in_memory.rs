@@ -49,6 +49,14 @@ impl InMemoryStore {
         Self::default()
     }
 
+    /// Looks at the index that answers searches: what it holds, or how it is as bytes. Writers wait meanwhile.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if the store is closed.
+    pub fn with_index<T>(&self, look: impl FnOnce(&HybridIndex) -> T) -> Result<T> {
+        Ok(look(&self.read()?.index))
+    }
+
     fn read(&self) -> Result<RwLockReadGuard<'_, State>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if state.closed { Err(closed()) } else { Ok(state) }

@@ -6,7 +6,7 @@ const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
 /// Left, right, top and bottom of the plot.
 const PLOT: [f64; 4] = [70.0, 740.0, 60.0, 370.0];
-const COLOURS: [&str; 5] = ["#bf5af2", "#1f6feb", "#2da44e", "#d29922", "#8c959f"];
+const COLOURS: [&str; 6] = ["#bf5af2", "#1f6feb", "#2da44e", "#d29922", "#e5534b", "#8c959f"];
 
 /// A line of the chart: its name, and milliseconds by how many episodes are stored.
 pub(crate) struct Line {
@@ -107,7 +107,7 @@ fn draw(svg: &mut String, Line { name, points }: &Line, place: usize, sizes: &De
     }
     let path = path.join(" ");
     let _ = writeln!(svg, "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{path}\"/>");
-    let at = PLOT[0] + 136.0 * place as f64;
+    let at = PLOT[0] + 112.0 * place as f64;
     line(svg, [at, 24.0], [at + 16.0, 24.0], &format!("style=\"stroke:{colour};stroke-width:3\""));
     text(svg, at + 20.0, 28.0, "start", name);
 }

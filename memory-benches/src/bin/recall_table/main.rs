@@ -8,7 +8,9 @@
 //! *Ways of searching* take turns in one run over one store: 100 queries each, then the next 100, some rounds over all 500. Each
 //! looks for ten; all but the plain scan read the episodes found. *Recall@10* is computed apart from the times.
 //! *Inserting* is one commit of one episode; the figure is the median of those between the size before and this one.
-//! *Resident* is the growth of the process while the store was filled, the episodes themselves included.
+//! *Index* is what the index takes beside the episodes and their vectors; *resident*, the growth of the process while the store
+//! was filled, the episodes themselves included.
+//! *Open* is how long it takes from the bytes of the index to the first answer.
 //! *`Memory::recall`* asks for ten with the offline embedder, over 10,000 episodes that the memory has learned from.
 //! *While others write*, the searches are by words and vector.
 
@@ -32,6 +34,8 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 const SEED: u64 = 1;
 /// Queries of one way of searching before the next has its turn.
 const BLOCK: usize = 100;
+/// How often an index is opened.
+const OPENINGS: usize = 11;
 /// Episodes of the memory that is asked as a whole.
 const REMEMBERED: u32 = 10_000;
 
@@ -76,6 +80,11 @@ struct Measured {
     ways: Vec<Way>,
     insert_us: f64,
     resident_bytes: Option<u64>,
+    /// What the index takes beside the episodes and their vectors.
+    index_bytes: u64,
+    snapshot_bytes: usize,
+    /// From its bytes to the first answer.
+    open: Waited,
 }
 
 /// A way of searching.
@@ -167,12 +176,20 @@ async fn measure(trial: &mut Trial, corpus: &Corpus, sizes: &[u32], rounds: u32)
         let mut growth = trial.grow(corpus, *size, || bar.inc(1)).await;
         bar.finish_and_clear();
         resident_bytes = resident_bytes.zip(growth.resident).map(|(before, more)| before + more);
+        let (stats, snapshot) = trial.index();
+        let mut openings = Vec::new();
+        for query in queries.iter().take(OPENINGS) {
+            openings.push(trial.opening(&snapshot, query).await);
+        }
         measured.push(Measured {
             episodes: *size,
             whole: trial.form() == Form::Whole,
             ways: ways(trial, &queries, rounds).await?,
             insert_us: 1e6 * quantile(&mut growth.commits, 500).as_secs_f64(),
             resident_bytes,
+            index_bytes: stats.bytes,
+            snapshot_bytes: snapshot.len(),
+            open: Waited::new(*size, &mut openings),
         });
     }
     Ok(measured)
@@ -234,12 +251,16 @@ fn print(out: &mut impl Write, report: &Report) -> Result<(), AnyError> {
             writeln!(out, "{episodes:>10}  {name:20}{p50_ms:10.3}{p99_ms:10.3}{recall:12.4}{of_the_scan:12.3}")?;
         }
     }
-    writeln!(out, "\n{:>10}  {:>14}{:>14}{:>18}", "episodes", "insert p50 µs", "resident MB", "bytes an episode")?;
-    for Measured { episodes, whole, insert_us, resident_bytes, .. } in sizes {
+    writeln!(
+        out,
+        "\n{:>10}{:>12}{:>12}{:>16}{:>12}{:>12}",
+        "episodes", "insert µs", "index MB", "bytes an epis.", "resident MB", "open ms"
+    )?;
+    for Measured { episodes, whole, insert_us, resident_bytes, index_bytes, open, .. } in sizes {
         let resident = resident_bytes.map_or("unknown".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6));
-        let each = resident_bytes.map_or("unknown".to_owned(), |bytes| (bytes / u64::from(*episodes)).to_string());
+        let (index, each) = (*index_bytes as f64 / 1e6, index_bytes / u64::from(*episodes));
         let form = if *whole { "" } else { "  without steps" };
-        writeln!(out, "{episodes:>10}  {insert_us:14.1}{resident:>14}{each:>18}{form}")?;
+        writeln!(out, "{episodes:>10}{insert_us:12.1}{index:12.1}{each:>16}{resident:>12}{:12.2}{form}", open.p50_ms)?;
     }
     let Waited { episodes, p50_ms, p99_ms, .. } = memory_recall;
     writeln!(out, "\nMemory::recall of 10 among {episodes}: p50 {p50_ms:.3} ms, p99 {p99_ms:.3} ms")?;
