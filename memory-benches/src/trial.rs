@@ -193,7 +193,7 @@ impl Trial {
             .collect();
         let start = Instant::now();
         let index = HybridIndex::from_bytes(snapshot).unwrap();
-        let found = black_box(index.search(&search, |key| vectors.get(key)));
+        let found = black_box(index.search(&search, |key| vectors.get(key).cloned()));
         let took = start.elapsed();
         assert!(!found.is_empty());
         took

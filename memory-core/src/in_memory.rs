@@ -137,7 +137,7 @@ impl MemoryStore for InMemoryStore {
     async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
         let state = self.read()?;
         search.validate(state.space())?;
-        Ok(state.index.search(search, |key| state.records.get(key)?.record.searchable()?.vector))
+        Ok(state.index.search(search, |_| None))
     }
 
     async fn changes(&self, since: Version, limit: usize) -> Result<Changes> {

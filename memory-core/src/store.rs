@@ -645,7 +645,7 @@ pub struct StoreHealth {
 }
 
 /// As many records or fewer that pass the filter are all compared by vector, also by a search that is not exact.
-pub const COMPARED: usize = 200;
+pub const COMPARED: usize = 100;
 
 /// Where episodes and knowledge are kept.
 ///

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::ranking::{Candidate, Terms, ordered};
-use crate::{COMPARED, EpisodeId, Filter, Hit, Key, NoteId, Record, Scope, Search, Searched, Vector, Version};
+use crate::{EpisodeId, Filter, Hit, Key, NoteId, Record, Scope, Search, Searched, Vector, Version};
 use bits::Bits;
 use codes::{Code, Codes};
 use facts::{FactIndex, Facts};
@@ -44,6 +44,7 @@ pub struct Entry {
     words: Terms,
     trace: Terms,
     code: Option<Code>,
+    vector: Option<Vector>,
     facts: Facts,
 }
 
@@ -59,8 +60,16 @@ impl Entry {
             words: searchable.words(),
             trace: searchable.trace(),
             code: searchable.direction().map(Code::of),
+            vector: searchable.direction().cloned(),
             facts: Facts::of(record),
         })
+    }
+
+    /// The same without the full vector, which is then read from the store when a search compares it. An index of such entries
+    /// takes far less memory where the records are not in memory themselves.
+    #[must_use]
+    pub fn without_vector(self) -> Self {
+        Self { vector: None, ..self }
     }
 }
 
@@ -133,11 +142,13 @@ struct ScopeIndex {
     facts: FactIndex,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Document {
     id: Uuid,
     version: Version,
     at: DateTime<Utc>,
+    /// Shared with the record; `None` if there is none, or it is in the store alone.
+    vector: Option<Vector>,
 }
 
 /// Room to compute in.
@@ -180,7 +191,7 @@ impl HybridIndex {
     pub fn put(&mut self, version: Version, entry: Entry) {
         self.take_out(entry.kind, entry.id);
         self.version = self.version.max(version);
-        let Entry { kind, scope, id, at, words, trace, code, facts } = entry;
+        let Entry { kind, scope, id, at, words, trace, code, vector, facts } = entry;
         let name = (kind, scope);
         let number = match self.names.get(&name) {
             Some(number) => *number,
@@ -195,7 +206,7 @@ impl HybridIndex {
         };
         let scope = &mut self.scopes[number as usize];
         let document = number_of(scope.documents.len());
-        scope.documents.push(Document { id, version, at });
+        scope.documents.push(Document { id, version, at, vector });
         scope.live.push(true);
         scope.words.push(document, &words);
         scope.trace.push(document, &trace);
@@ -232,11 +243,13 @@ impl HybridIndex {
     }
 
     /// What [`MemoryStore::search`](crate::MemoryStore::search) answers, for a search that was
-    /// [validated](Search::validate). `vector_of` reads the vector of a record.
+    /// [validated](Search::validate). `vector_of` reads the vector of a record that was added
+    /// [without](Entry::without_vector), or came from a snapshot.
     ///
-    /// Of more records than [`COMPARED`](crate::COMPARED), the nearest 200 + 6 k by their codes are compared by their
-    /// vectors, and twice as many for each tenfold of 10,000 records.
-    pub fn search<'v>(&self, search: &Search, vector_of: impl Fn(&Key) -> Option<&'v Vector>) -> Vec<Hit> {
+    /// By vector, the nearest 100 + 10 k by their codes are compared in full, half as many again for each tenfold of 10,000
+    /// records in the scope, and all of them where no more pass the filters. Measured recall of the best ten (`recall-table`
+    /// of memory-benches: 384 dimensions in clusters): see `docs/design.md`.
+    pub fn search(&self, search: &Search, vector_of: impl Fn(&Key) -> Option<Vector>) -> Vec<Hit> {
         let Some(number) = self.names.get(&(search.kind, search.scope.clone())) else { return Vec::new() };
         let mut scratch = self.scratch().pop().unwrap_or_default();
         let hits = self.scopes[*number as usize].search(search, &mut scratch, vector_of);
@@ -258,12 +271,7 @@ fn number_of(place: usize) -> u32 {
 }
 
 impl ScopeIndex {
-    fn search<'v>(
-        &self,
-        search: &Search,
-        scratch: &mut Scratch,
-        vector_of: impl Fn(&Key) -> Option<&'v Vector>,
-    ) -> Vec<Hit> {
+    fn search(&self, search: &Search, scratch: &mut Scratch, vector_of: impl Fn(&Key) -> Option<Vector>) -> Vec<Hit> {
         let accepted = &self.accepted(search);
         let query = Terms::of(search.text.as_deref().unwrap_or_default());
         let asked = Asked { query: &query, accepted, exact: search.exact, k: search.k };
@@ -274,9 +282,14 @@ impl ScopeIndex {
 
         let direction = search.direction();
         let cosine = |document: u32| {
-            let query = direction?;
-            let own = vector_of(&key_of(search.kind, self.documents[document as usize].id))?;
-            (own.norm() > 0.0).then(|| query.cosine(own))
+            let (query, document) = (direction?, &self.documents[document as usize]);
+            match &document.vector {
+                Some(own) => Some(query.cosine(own)),
+                None => {
+                    let own = vector_of(&key_of(search.kind, document.id))?;
+                    (own.norm() > 0.0).then(|| query.cosine(&own))
+                }
+            }
         };
         let mut near = match direction {
             Some(query) => self.codes.nearest(&Code::of(query), accepted, self.depth(search), &mut scratch.distances),
@@ -288,7 +301,7 @@ impl ScopeIndex {
         let by_words = words.best.iter().chain(&trace.best).map(|document| (cosine(*document), *document));
         let compared = compared.into_iter().map(|(cosine, document)| (Some(cosine), document));
         let candidates = by_words.chain(compared).map(|(cosine, document)| {
-            let Document { id, version, at } = self.documents[document as usize];
+            let Document { id, version, at, .. } = self.documents[document as usize];
             let key = key_of(search.kind, id);
             let (words, trace) = (words.score(document), trace.score(document));
             Candidate { hit: Hit { key, version, words, trace, vector: cosine.unwrap_or_default() }, at }
@@ -302,7 +315,7 @@ impl ScopeIndex {
             return usize::MAX;
         }
         let tens = (self.documents.len() as f64 / 10_000.0).log10().max(0.0);
-        let depth = (COMPARED + 6 * search.k) as f64 * tens.exp2();
+        let depth = (100 + 10 * search.k) as f64 * 1.5_f64.powf(tens);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 200 to a few thousand")]
         let depth = depth as usize;
         depth

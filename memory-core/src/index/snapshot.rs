@@ -88,7 +88,12 @@ impl ScopeIndex {
         let moments = input.moments(count)?;
         let all = ids.into_iter().zip(versions).zip(moments);
         let documents: Vec<Document> = all
-            .map(|((id, version), at)| Document { id: Uuid::from_bytes(id), version: Version(version), at })
+            .map(|((id, version), at)| Document {
+                id: Uuid::from_bytes(id),
+                version: Version(version),
+                at,
+                vector: None,
+            })
             .collect();
         let live = input.bits(count)?;
         let (words, trace) = (WordIndex::read(input, count)?, WordIndex::read(input, count)?);
