@@ -8,15 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use libsql::Value;
 use memory_core::ranking::{Candidate, Collection, Plan, QueryTerm, Terms, best, ordered, rescored};
-use memory_core::{Filter, Hit, Key, NoteFilter, Record, Result, Search, Searched, Vector, Version};
+use memory_core::{Filter, Hit, NoteFilter, Record, Result, Search, Searched, Vector};
 
-use crate::codec::{Field, body, decode, indexed_term, integer, moment_at, searched_key, vector};
-use crate::error::corrupt_column;
+use crate::codec::{Field, body, decode, indexed_term, integer, moment_at, searched_key, vector, version};
 use crate::read::{bounded_body, filter_values, filtered, filtered_notes, note_filter_values, space};
 use crate::session::{BEGIN_READ, Row, Session, Sql};
 
-/// The statements that search one kind. `?1` is the scope, or the version of one record; the others up to `?19` are those of the
-/// filter. Leaving out what is not asked for saves time.
+/// The statements that search one kind. `?1` is the scope, the others up to `?19` are those of the filter, unless it is said
+/// otherwise. Leaving out what is not asked for saves time.
 struct Statements {
     scope: Sql,
     /// The tokens of the terms `?1`, a JSON array, and how many records have each.
@@ -27,8 +26,11 @@ struct Statements {
     /// The vectors of the records.
     vectors: Sql,
     filtered_vectors: Sql,
-    document: Sql,
+    /// What decides between the equal scores of records: those of the versions `?1`, a JSON array.
+    candidates: Sql,
+    /// The vector of the record of version `?1`.
     vector: Sql,
+    /// The text of the record of version `?1`.
     body: Sql,
 }
 
@@ -81,9 +83,26 @@ macro_rules! vectors {
         Sql("vectors", concat!("SELECT version, vector FROM ", $from, " = version WHERE scope = ?1" $(, $and, $filtered)?))
     };
 }
-macro_rules! one {
-    ($table:literal, $columns:expr) => {
-        Sql($table, concat!("SELECT ", $columns, " FROM ", $table, " WHERE version = ?1"))
+macro_rules! candidates {
+    ($table:literal, $at:literal) => {
+        Sql(
+            $table,
+            concat!(
+                "SELECT version, CAST(found.id AS BLOB) AS id, ",
+                $at,
+                " FROM json_each(?1) AS wanted CROSS JOIN ",
+                $table,
+                " AS found ON version = wanted.value"
+            ),
+        )
+    };
+}
+macro_rules! body {
+    ($table:literal) => {
+        Sql(
+            $table,
+            concat!("SELECT CAST(id AS BLOB) AS id, ", bounded_body!(), " FROM ", $table, " WHERE version = ?1"),
+        )
     };
 }
 const EPISODES: Statements = Statements {
@@ -103,9 +122,9 @@ const EPISODES: Statements = Statements {
         " AND ",
         filtered!()
     ),
-    document: one!("episodes", "CAST(id AS BLOB) AS id, completed_at, completed_nanos"),
+    candidates: candidates!("episodes", "completed_at, completed_nanos"),
     vector: Sql("vectors", "SELECT vector FROM vectors WHERE episode = ?1"),
-    body: one!("episodes", bounded_body!()),
+    body: body!("episodes"),
 };
 /// Notes have no trace, so that the statement for its postings is never used.
 const NOTES: Statements = Statements {
@@ -119,9 +138,9 @@ const NOTES: Statements = Statements {
         " AND ",
         filtered_notes!()
     ),
-    document: one!("notes", "CAST(id AS BLOB) AS id, updated_at, updated_nanos"),
+    candidates: candidates!("notes", "updated_at, updated_nanos"),
     vector: Sql("note_vectors", "SELECT vector FROM note_vectors WHERE note = ?1"),
-    body: one!("notes", bounded_body!()),
+    body: body!("notes"),
 };
 
 pub(crate) fn search(session: &mut Session, search: &Search) -> Result<Vec<Hit>> {
@@ -197,11 +216,20 @@ impl Searching<'_> {
         let trace = self.find(Field::Trace, asked, self.scope.trace)?;
         let near = self.near()?;
 
-        let mut found: BTreeMap<u64, Option<f64>> =
-            words.best.iter().chain(&trace.best).map(|(version, _)| (*version, None)).collect();
-        found.extend(near.into_iter().map(|(version, cosine)| (version, Some(cosine))));
-        let hits = found.into_iter().map(|(version, cosine)| self.hit(version, &words, &trace, cosine));
-        Ok(ordered(hits.collect::<Result<_>>()?))
+        let by_words = words.best.iter().chain(&trace.best).map(|(version, _)| (*version, None));
+        let mut cosines: BTreeMap<u64, Option<f64>> = by_words.collect();
+        cosines.extend(near.into_iter().map(|(version, cosine)| (version, Some(cosine))));
+        let mut candidates = self.candidates(cosines.keys())?;
+        for Candidate { hit, .. } in &mut candidates {
+            let version = hit.version.0;
+            hit.words = self.score(&words, version, Field::Words)?;
+            hit.trace = self.score(&trace, version, Field::Trace)?;
+            hit.vector = match cosines.get(&version) {
+                Some(Some(cosine)) => *cosine,
+                _ => self.cosine(version)?,
+            };
+        }
+        Ok(ordered(candidates))
     }
 
     /// The best by one kind of words.
@@ -218,8 +246,7 @@ impl Searching<'_> {
             let chosen = self.best(scores.into_iter().collect(), rescored(self.search.k))?;
             scores = HashMap::new();
             for (version, _) in promising(chosen, self.search.k, plan.most_by_common()) {
-                let key = self.candidate(version)?.hit.key;
-                scores.insert(version, plan.score(&self.terms(version, &key, field)?));
+                scores.insert(version, plan.score(&self.terms(version, field)?));
             }
         }
         let best = self.best(scores.iter().map(|(version, score)| (*version, *score)).collect(), self.search.k)?;
@@ -320,48 +347,37 @@ impl Searching<'_> {
             kept.extend(equal);
             return Ok(kept);
         }
-        let equal: Vec<Candidate> =
-            equal.into_iter().map(|(version, _)| self.candidate(version)).collect::<Result<_>>()?;
+        let equal = self.candidates(equal.iter().map(|(version, _)| version))?;
         kept.extend(best(equal, left, |_| 0.0).into_iter().map(|candidate| (candidate.hit.version.0, least)));
         Ok(kept)
     }
 
-    /// A record without its scores.
-    fn candidate(&mut self, version: u64) -> Result<Candidate> {
-        let Self { statements, search, .. } = self;
-        let candidate = self.session.first(statements.document, vec![integer(version)], |row| {
-            let key = searched_key(row, 0, search.kind)?;
-            let hit = Hit { key, version: Version(version), words: 0.0, trace: 0.0, vector: 0.0 };
-            Ok(Candidate { hit, at: moment_at(row, 1)? })
-        })?;
-        candidate.ok_or_else(|| absent(statements.document, version))
+    /// These records, without their scores.
+    fn candidates<'v>(&mut self, versions: impl Iterator<Item = &'v u64>) -> Result<Vec<Candidate>> {
+        let mut rows = self.session.query(self.statements.candidates, vec![json(versions.copied())])?;
+        let mut candidates = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (version, key) = (version(&row, 0)?, searched_key(&row, 1, self.search.kind)?);
+            let hit = Hit { key, version, words: 0.0, trace: 0.0, vector: 0.0 };
+            candidates.push(Candidate { hit, at: moment_at(&row, 2)? });
+        }
+        Ok(candidates)
     }
 
-    /// A record with its scores; its cosine may be known already.
-    fn hit(&mut self, version: u64, words: &Found, trace: &Found, cosine: Option<f64>) -> Result<Candidate> {
-        let mut candidate = self.candidate(version)?;
-        let hit = &mut candidate.hit;
-        hit.words = self.score(words, version, &hit.key, Field::Words)?;
-        hit.trace = self.score(trace, version, &hit.key, Field::Trace)?;
-        hit.vector = match cosine {
-            Some(cosine) => cosine,
-            None => self.cosine(version)?,
-        };
-        Ok(candidate)
-    }
-
-    fn score(&mut self, found: &Found, version: u64, key: &Key, field: Field) -> Result<f64> {
+    fn score(&mut self, found: &Found, version: u64, field: Field) -> Result<f64> {
         match found.score(version) {
             Some(score) => Ok(score),
-            None => Ok(found.plan.score(&self.terms(version, key, field)?)),
+            None => Ok(found.plan.score(&self.terms(version, field)?)),
         }
     }
 
     /// The terms of a record.
-    fn terms(&mut self, version: u64, key: &Key, field: Field) -> Result<Terms> {
-        let text = self.session.first(self.statements.body, vec![integer(version)], |row| body(row, 0))?;
-        let record: Record = decode(key, &text.ok_or_else(|| absent(self.statements.body, version))?, None)?;
-        let terms = record.searchable().map(|searchable| match field {
+    fn terms(&mut self, version: u64, field: Field) -> Result<Terms> {
+        let record = self.session.first(self.statements.body, vec![integer(version)], |row| {
+            decode(&searched_key(row, 0, self.search.kind)?, &body(row, 1)?, None)
+        })?;
+        let searchable = record.as_ref().and_then(Record::searchable);
+        let terms = searchable.map(|searchable| match field {
             Field::Words => searchable.words(),
             Field::Trace => searchable.trace(),
         });
@@ -394,11 +410,6 @@ fn promising(mut scored: Vec<Scored>, k: usize, rise: f64) -> Vec<Scored> {
 }
 
 /// A JSON array as a value.
-fn json(texts: impl Iterator<Item = String>) -> Value {
-    serde_json::Value::from_iter(texts).to_string().into()
-}
-
-/// The error where an index names a record that its table does not hold.
-fn absent(Sql(table, _): Sql, version: u64) -> memory_core::Error {
-    corrupt_column(table, "version", format_args!("no {version}, which its indexes name"))
+fn json<T: Into<serde_json::Value>>(items: impl Iterator<Item = T>) -> Value {
+    serde_json::Value::from_iter(items).to_string().into()
 }
