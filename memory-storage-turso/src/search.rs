@@ -1,8 +1,8 @@
 //! Search: SQL reads and filters, memory-core plans and scores.
 //!
-//! What all records are compared by comes in narrow rows: a posting with the length of its record, or a vector. Only for the few
-//! that may be hits, more is read: first what decides between equal scores, and at last bodies, for the scores that are not known
-//! yet. Reading a body costs as much as some hundred postings.
+//! What records are compared by comes in narrow rows: a posting with the length of its record, or a vector. Only for the few that
+//! may be hits, more is read: what decides between equal scores, and bodies for the scores that are not known yet. A body costs as
+//! much as thirty postings.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -55,23 +55,22 @@ macro_rules! tokens {
     };
 }
 macro_rules! postings {
-    ($words:literal, $length:literal, $table:literal, $index:literal, $filtered:expr) => {
+    ($words:literal, $length:literal, $from:literal, $filtered:expr) => {
         Postings {
-            all: postings!($words, $length, $table, $index),
-            filtered: postings!($words, $length, $table, $index, " AND ", $filtered),
+            all: postings!($words, $length, $from),
+            filtered: postings!($words, $length, $from, " AND ", $filtered),
         }
     };
-    ($words:literal, $length:literal, $table:literal, $index:literal $(, $and:literal, $filtered:expr)?) => {
+    ($words:literal, $length:literal, $from:literal $(, $and:literal, $filtered:expr)?) => {
         Sql(
-            $table,
+            $words,
             concat!(
                 "SELECT wanted.key, posting.doc, ",
                 $length,
                 " AS length FROM json_each(?20) AS wanted CROSS JOIN ",
                 $words,
                 "_postings AS posting CROSS JOIN ",
-                $table,
-                $index,
+                $from,
                 " ON version = posting.doc WHERE posting.term = wanted.value AND scope = ?1"
                 $(, $and, $filtered)?
             ),
@@ -79,8 +78,20 @@ macro_rules! postings {
     };
 }
 macro_rules! vectors {
-    ($from:literal $(, $and:literal, $filtered:expr)?) => {
-        Sql("vectors", concat!("SELECT version, vector FROM ", $from, " = version WHERE scope = ?1" $(, $and, $filtered)?))
+    ($vectors:literal, $of:literal, $from:literal $(, $and:literal, $filtered:expr)?) => {
+        Sql(
+            $vectors,
+            concat!(
+                "SELECT version, vector FROM ",
+                $from,
+                " CROSS JOIN ",
+                $vectors,
+                " ON ",
+                $of,
+                " = version WHERE scope = ?1"
+                $(, $and, $filtered)?
+            ),
+        )
     };
 }
 macro_rules! candidates {
@@ -108,20 +119,15 @@ macro_rules! body {
 const EPISODES: Statements = Statements {
     scope: Sql("scopes", "SELECT id, episodes, words, trace_words FROM scopes WHERE scope = ?1"),
     tokens: tokens!("episode_words"),
-    postings: postings!("episode_words", "words", "episodes", " AS e INDEXED BY episodes_search", filtered!()),
+    postings: postings!("episode_words", "words", "episodes AS e INDEXED BY episodes_search", filtered!()),
     postings_of_trace: postings!(
         "episode_words",
         "trace_words",
-        "episodes",
-        " AS e INDEXED BY episodes_search",
+        "episodes AS e INDEXED BY episodes_search",
         filtered!()
     ),
-    vectors: vectors!("episodes INDEXED BY episodes_search CROSS JOIN vectors ON episode"),
-    filtered_vectors: vectors!(
-        "episodes AS e INDEXED BY episodes_search CROSS JOIN vectors ON episode",
-        " AND ",
-        filtered!()
-    ),
+    vectors: vectors!("vectors", "episode", "episodes AS e INDEXED BY episodes_search"),
+    filtered_vectors: vectors!("vectors", "episode", "episodes AS e INDEXED BY episodes_search", " AND ", filtered!()),
     candidates: candidates!("episodes", "completed_at, completed_nanos"),
     vector: Sql("vectors", "SELECT vector FROM vectors WHERE episode = ?1"),
     body: body!("episodes"),
@@ -130,11 +136,13 @@ const EPISODES: Statements = Statements {
 const NOTES: Statements = Statements {
     scope: Sql("note_scopes", "SELECT id, notes, words, trace_words FROM note_scopes WHERE scope = ?1"),
     tokens: tokens!("note_words"),
-    postings: postings!("note_words", "words", "notes", " AS n INDEXED BY notes_search", filtered_notes!()),
-    postings_of_trace: postings!("note_words", "0", "notes", " AS n INDEXED BY notes_search", filtered_notes!()),
-    vectors: vectors!("notes INDEXED BY notes_search CROSS JOIN note_vectors ON note"),
+    postings: postings!("note_words", "words", "notes AS n INDEXED BY notes_search", filtered_notes!()),
+    postings_of_trace: postings!("note_words", "0", "notes AS n INDEXED BY notes_search", filtered_notes!()),
+    vectors: vectors!("note_vectors", "note", "notes AS n INDEXED BY notes_search"),
     filtered_vectors: vectors!(
-        "notes AS n INDEXED BY notes_search CROSS JOIN note_vectors ON note",
+        "note_vectors",
+        "note",
+        "notes AS n INDEXED BY notes_search",
         " AND ",
         filtered_notes!()
     ),
@@ -338,10 +346,10 @@ impl Searching<'_> {
         if scored.len() <= most {
             return Ok(scored);
         }
-        let (_, (_, least), _) = scored.select_nth_unstable_by(most - 1, |a, b| b.1.total_cmp(&a.1));
-        let least = *least;
+        let least = last_of_best(&mut scored, most);
+        scored.retain(|(_, score)| score.total_cmp(&least).is_ge());
         let (mut kept, equal): (Vec<Scored>, Vec<Scored>) =
-            scored.into_iter().filter(|(_, score)| *score >= least).partition(|(_, score)| *score > least);
+            scored.into_iter().partition(|(_, score)| score.total_cmp(&least).is_gt());
         let left = most - kept.len();
         if equal.len() == left {
             kept.extend(equal);
@@ -398,12 +406,17 @@ fn cosine(query: &Vector, row: &Row<'_>, index: i32) -> Result<Option<f64>> {
     Ok(own.map(|own| query.cosine(&own)))
 }
 
+/// The score of the last of the best so many; there are more.
+fn last_of_best(scored: &mut [Scored], most: usize) -> f64 {
+    let (_, (_, last), _) = scored.select_nth_unstable_by(most - 1, |a, b| b.1.total_cmp(&a.1));
+    *last
+}
+
 /// Those that may be among the best `k`, if each score may still rise by so much.
 fn promising(mut scored: Vec<Scored>, k: usize, rise: f64) -> Vec<Scored> {
     if k < scored.len() {
-        let (_, (_, least), _) = scored.select_nth_unstable_by(k - 1, |a, b| b.1.total_cmp(&a.1));
         // Beyond all rounding.
-        let least = *least - rise - 1e-9;
+        let least = last_of_best(&mut scored, k) - rise - 1e-9;
         scored.retain(|(_, score)| *score >= least);
     }
     scored

@@ -167,7 +167,7 @@ async fn exercise(path: &Path, damage: &str) -> usize {
         }
     };
     let keys: Vec<Key> = (0..60).map(|number| Key::Episode(id(number))).collect();
-    let mut search = Search::new(Scope::default()).text("task 7 of many").k(100);
+    let mut search = Search::new(Scope::default()).text("task 7 of many auth").trace(true).k(100);
     let mut errors: Vec<memory_core::Error> = Vec::new();
     for key in keys {
         errors.extend(store.get_one(key).await.err());

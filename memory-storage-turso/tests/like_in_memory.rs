@@ -114,7 +114,7 @@ async fn takes_the_same_rare_words_first() {
     let any = || Search::new(Scope::default());
     for filtered in [any(), any().filter(few), any().for_notes(NoteFilter::default())] {
         let few = filtered.filter != Filter::default();
-        for round in 0..12 {
+        for round in 0..6 {
             let mut query = text(&mut dice);
             while query.len() < 300 {
                 query = format!("{query} {}", text(&mut dice));
