@@ -146,14 +146,18 @@ impl Plan {
         term.idf * frequency * (K1 + 1.0) / (frequency + norm) / self.bound
     }
 
+    /// What the common terms add to the score of a record at most.
+    pub fn most_by_common(&self) -> f64 {
+        self.common().iter().map(|term| term.idf * (K1 + 1.0) / self.bound).sum()
+    }
+
     /// The score of a record with these terms, in [0, 1].
     pub fn score(&self, terms: &Terms) -> f64 {
         let length = terms.length();
-        let parts = self.terms.iter().filter_map(|term| match terms.frequency(&term.term) {
-            0 => None,
-            frequency => Some(self.part(term, frequency, length)),
-        });
-        parts.sum()
+        let found = self.terms.iter().map(|term| (term, terms.frequency(&term.term)));
+        let parts = found.filter(|(_, frequency)| *frequency > 0);
+        // Not `sum`: that of nothing is -0, which sorts before 0.
+        parts.fold(0.0, |score, (term, frequency)| score + self.part(term, frequency, length))
     }
 }
 
@@ -211,8 +215,17 @@ mod tests {
     fn scores_are_shares_of_the_bound() {
         let plan = Plan::new(Collection { documents: 2, terms: 4 }, [("a".to_owned(), 1), ("b".to_owned(), 1)], false);
         // Every record has the mean length, so that a single occurrence weighs exactly 1 of at most k1 + 1.
-        let terms = Terms::of("a x");
+        let terms = Terms::of("b x");
         assert!((plan.score(&terms) - 0.5 / 2.2).abs() < 1e-12);
+        assert_eq!(plan.score(&Terms::of("x y")).to_bits(), 0.0_f64.to_bits());
+    }
+
+    #[test]
+    fn common_terms_add_no_more_than_their_bound() {
+        let plan = plan(&[("d", 9_000), ("b", 8_000), ("c", 20_000)], false);
+        let (added, most) = (plan.score(&Terms::of(&"c d ".repeat(200))), plan.most_by_common());
+        assert!(added > 0.0 && added <= most && most < 1.0, "{added} of {most}");
+        assert_eq!(Plan::new(Collection::default(), [], false).most_by_common(), 0.0);
     }
 
     #[test]

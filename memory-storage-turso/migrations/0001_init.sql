@@ -17,7 +17,8 @@ CREATE TABLE episodes (
     trusted INTEGER NOT NULL, -- how far the source is trusted: 0 or 1
     reward REAL,
     steps INTEGER NOT NULL, -- how many
-    words INTEGER NOT NULL, -- terms of the task, repeated ones counted each time
+    words INTEGER NOT NULL, -- terms of the task and its tags, repeated ones counted each time
+    trace_words INTEGER NOT NULL, -- the same of what happened
     started_at INTEGER NOT NULL, -- microseconds since 1970
     completed_at INTEGER NOT NULL, -- microseconds since 1970
     completed_nanos INTEGER NOT NULL, -- nanoseconds beyond completed_at
@@ -27,7 +28,7 @@ CREATE TABLE episodes (
 
 -- All that search and filters need to know of an episode.
 CREATE INDEX episodes_search ON episodes (
-    scope, version, words, domain, language, verdict, tags, completed_at, completed_nanos, trusted, id
+    scope, version, words, trace_words, domain, language, verdict, tags, completed_at, completed_nanos, trusted, id
 );
 
 -- The vectors of the task texts: little-endian 32-bit floats.
@@ -36,17 +37,22 @@ CREATE TABLE vectors (
     vector BLOB NOT NULL
 ) STRICT;
 
--- The terms of the task texts. They are alphanumeric and in lower case already, so that this tokenizer leaves them as they are.
+-- Which episodes have which term how often. A token is the id of the scope, 'w' for words or 't' for what happened, the term, '·' and
+-- how often it counts: what a search needs of a term stands in one place, and nothing else does. Terms are alphanumeric and in
+-- lower case already, so that this tokenizer leaves them as they are.
 CREATE VIRTUAL TABLE episode_words USING fts5 (
-    task, content = '', contentless_delete = 1, tokenize = 'ascii'
+    tokens, content = '', contentless_delete = 1, detail = 'none', tokenize = 'ascii'
 );
-CREATE VIRTUAL TABLE episode_words_vocab USING fts5vocab (episode_words, instance);
+CREATE VIRTUAL TABLE episode_words_tokens USING fts5vocab (episode_words, row);
+CREATE VIRTUAL TABLE episode_words_postings USING fts5vocab (episode_words, instance);
 
 -- What word search counts in each scope.
 CREATE TABLE scopes (
     scope TEXT PRIMARY KEY,
+    id INTEGER NOT NULL, -- the version of the first of its episodes: no other scope ever has it
     episodes INTEGER NOT NULL,
-    words INTEGER NOT NULL
+    words INTEGER NOT NULL,
+    trace_words INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Notes, each in its present state; among them candidates for notes of an agent. The small columns come first.
@@ -62,7 +68,7 @@ CREATE TABLE notes (
     trusted INTEGER NOT NULL, -- how far its sources are trusted: 0 or 1
     told_here INTEGER NOT NULL, -- 1 if it was told in its own scope
     sessions INTEGER NOT NULL, -- distinct sessions in which it was told
-    words INTEGER NOT NULL, -- terms of the text, repeated ones counted each time
+    words INTEGER NOT NULL, -- terms of the text and the tags, repeated ones counted each time
     updated_at INTEGER NOT NULL, -- microseconds since 1970
     updated_nanos INTEGER NOT NULL, -- nanoseconds beyond updated_at
     expires_at INTEGER, -- microseconds since 1970
@@ -85,13 +91,16 @@ CREATE TABLE note_vectors (
     vector BLOB NOT NULL
 ) STRICT;
 CREATE VIRTUAL TABLE note_words USING fts5 (
-    text, content = '', contentless_delete = 1, tokenize = 'ascii'
+    tokens, content = '', contentless_delete = 1, detail = 'none', tokenize = 'ascii'
 );
-CREATE VIRTUAL TABLE note_words_vocab USING fts5vocab (note_words, instance);
+CREATE VIRTUAL TABLE note_words_tokens USING fts5vocab (note_words, row);
+CREATE VIRTUAL TABLE note_words_postings USING fts5vocab (note_words, instance);
 CREATE TABLE note_scopes (
     scope TEXT PRIMARY KEY,
+    id INTEGER NOT NULL,
     notes INTEGER NOT NULL,
-    words INTEGER NOT NULL
+    words INTEGER NOT NULL,
+    trace_words INTEGER NOT NULL -- none
 ) STRICT, WITHOUT ROWID;
 
 -- Everything else: vector space, watermarks, open episodes, their steps, patterns (those of habits are of a kind of their own).

@@ -1,10 +1,10 @@
 //! What records look like in the database.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use libsql::Value;
+use memory_core::ranking::Terms;
 use memory_core::{
     Episode, EpisodeId, Error, Key, LearnerId, LoggedEpisode, NoteId, PatternId, Record, RecordKind, Result, Searched,
     StoredNote, Trust, Vector, Version,
@@ -151,13 +151,35 @@ pub(crate) fn integer(value: u64) -> Value {
     Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// A term as the text index holds it: FTS5 cuts long tokens, so that those are named by their hash.
-pub(crate) fn indexed_term(term: &str) -> Cow<'_, str> {
+/// The two texts of a record that are searched by words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Words,
+    Trace,
+}
+
+/// A term as the text index holds it, without scope and count. FTS5 cuts long tokens, so that long terms are named by their
+/// hash.
+pub(crate) fn indexed_term(field: Field, term: &str) -> String {
     const LONGEST: usize = 1_000;
+    let letter = match field {
+        Field::Words => 'w',
+        Field::Trace => 't',
+    };
     if term.len() <= LONGEST {
-        return Cow::Borrowed(term);
+        return format!("{letter}{term}");
     }
-    Cow::Owned(Uuid::new_v5(&Uuid::NAMESPACE_OID, term.as_bytes()).simple().to_string())
+    format!("{letter}{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, term.as_bytes()).simple())
+}
+
+/// What the text index holds of a record, each token behind a space and without the id of the scope, which its writer knows.
+pub(crate) fn tokens(field: Field, terms: &Terms) -> String {
+    terms.iter().map(|(term, frequency)| format!(" {}·{frequency}", indexed_term(field, term))).collect()
+}
+
+/// The [tokens](tokens) in this scope.
+pub(crate) fn tokens_in_scope(tokens: &str, scope: u64) -> String {
+    tokens.replace(' ', &format!(" {scope}"))
 }
 
 #[cfg(test)]
@@ -175,6 +197,18 @@ mod tests {
         }
         assert_eq!(key(RecordKind::Step, &[1, 2, 3]), None);
         assert_eq!(key(RecordKind::Space, &[0]), None);
+    }
+
+    #[test]
+    fn tokens_name_scope_field_term_and_count() {
+        let mut terms = Terms::of("naïve tests");
+        terms.add("test", 4);
+        terms.add(&"x".repeat(1_001), 1);
+        let tokens = tokens(Field::Words, &terms) + &tokens(Field::Trace, &Terms::of("login 1"));
+        let tokens = tokens_in_scope(&tokens, 12);
+        let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, "x".repeat(1_001).as_bytes()).simple();
+        assert_eq!(tokens, format!(" 12wnaïv·1 12wtest·5 12w{hash}·1 12t1·1 12tlogin·1"));
+        assert_eq!(tokens_in_scope("", 12), "");
     }
 
     #[test]

@@ -44,6 +44,7 @@ macro_rules! bounded_body {
         "CASE WHEN octet_length(body) <= 10000000 THEN CAST(body AS BLOB) END AS body"
     };
 }
+pub(crate) use bounded_body;
 
 const EPISODE: Sql = Sql(
     "episodes",

@@ -1,193 +1,428 @@
-//! Search: SQL reads and filters, memory-core scores.
+//! Search: SQL reads and filters, memory-core plans and scores.
 //!
-//! The episodes (or the notes) of the scope are read once, from an index that holds all that is needed of them; the postings of each term
-//! are then looked up among them. Joining in SQL instead, term by term, took three times as long.
+//! What records are compared by comes in narrow rows: a posting with the length of its record, or a vector. Only for the few that
+//! may be hits, more is read: what decides between equal scores, and bodies for the scores that are not known yet. A body costs as
+//! much as thirty postings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
-use memory_core::ranking::{Candidate, Collection, Posting, Scorer, best, frequencies};
-use memory_core::{Filter, Hit, Key, NoteFilter, Result, Search, Searched, Version};
+use libsql::Value;
+use memory_core::ranking::{Candidate, Collection, Plan, QueryTerm, Terms, best, ordered, rescored};
+use memory_core::{Filter, Hit, NoteFilter, Record, Result, Search, Searched, Vector};
 
-use crate::codec::{indexed_term, moment_at, searched_key, vector};
-use crate::read::{filter_values, filtered, filtered_notes, note_filter_values, space};
+use crate::codec::{Field, body, decode, indexed_term, integer, moment_at, searched_key, vector, version};
+use crate::read::{bounded_body, filter_values, filtered, filtered_notes, note_filter_values, space};
 use crate::session::{BEGIN_READ, Row, Session, Sql};
 
-/// The statements that search one kind. `?1` is the scope, the others are those of its filter. Leaving out what is not asked
-/// for halves the time.
+/// The statements that search one kind. `?1` is the scope, the others up to `?19` are those of the filter, unless it is said
+/// otherwise. Leaving out what is not asked for saves time.
 struct Statements {
-    collection: Sql,
-    all: Sql,
-    all_with_vectors: Sql,
-    filtered: Sql,
-    filtered_with_vectors: Sql,
-    /// One row for each occurrence of `?1`, in all scopes.
-    occurrences: Sql,
+    scope: Sql,
+    /// The tokens of the terms `?1`, a JSON array, and how many records have each.
+    tokens: Sql,
+    /// The records that have one of the tokens `?20`, a JSON array, token by token, with how long they are.
+    postings: Postings,
+    postings_of_trace: Postings,
+    /// The vectors of the records.
+    vectors: Sql,
+    filtered_vectors: Sql,
+    /// What decides between the equal scores of records: those of the versions `?1`, a JSON array.
+    candidates: Sql,
+    /// The vector of the record of version `?1`.
+    vector: Sql,
+    /// The text of the record of version `?1`.
+    body: Sql,
 }
 
-macro_rules! episodes {
-    ($accepted:expr, $vector:literal, $vectors:literal) => {
+struct Postings {
+    all: Sql,
+    filtered: Sql,
+}
+
+/// Where the tokens stand among the values: behind those of all filters.
+const TOKENS: usize = 20;
+
+macro_rules! tokens {
+    ($table:literal) => {
         Sql(
-            "episodes",
+            $table,
             concat!(
-                "SELECT e.version, ",
-                $accepted,
-                " AS accepted, e.words, e.completed_at, e.completed_nanos, CAST(e.id AS BLOB) AS id, ",
-                $vector,
-                " AS vector FROM episodes AS e INDEXED BY episodes_search ",
-                $vectors,
-                " WHERE e.scope = ?1 ORDER BY e.version"
+                "SELECT wanted.key, CAST(found.term AS BLOB) AS term, found.doc FROM json_each(?1) AS wanted CROSS JOIN ",
+                $table,
+                "_tokens AS found WHERE found.term >= wanted.value || '·' AND found.term < wanted.value || '¸'"
             ),
         )
     };
 }
-macro_rules! notes {
-    ($accepted:expr, $vector:literal, $vectors:literal) => {
+macro_rules! postings {
+    ($words:literal, $length:literal, $from:literal, $filtered:expr) => {
+        Postings {
+            all: postings!($words, $length, $from),
+            filtered: postings!($words, $length, $from, " AND ", $filtered),
+        }
+    };
+    ($words:literal, $length:literal, $from:literal $(, $and:literal, $filtered:expr)?) => {
         Sql(
-            "notes",
+            $words,
             concat!(
-                "SELECT n.version, ",
-                $accepted,
-                " AS accepted, n.words, n.updated_at, n.updated_nanos, CAST(n.id AS BLOB) AS id, ",
-                $vector,
-                " AS vector FROM notes AS n INDEXED BY notes_search ",
-                $vectors,
-                " WHERE n.scope = ?1 ORDER BY n.version"
+                "SELECT wanted.key, posting.doc, ",
+                $length,
+                " AS length FROM json_each(?20) AS wanted CROSS JOIN ",
+                $words,
+                "_postings AS posting CROSS JOIN ",
+                $from,
+                " ON version = posting.doc WHERE posting.term = wanted.value AND scope = ?1"
+                $(, $and, $filtered)?
             ),
+        )
+    };
+}
+macro_rules! vectors {
+    ($vectors:literal, $of:literal, $from:literal $(, $and:literal, $filtered:expr)?) => {
+        Sql(
+            $vectors,
+            concat!(
+                "SELECT version, vector FROM ",
+                $from,
+                " CROSS JOIN ",
+                $vectors,
+                " ON ",
+                $of,
+                " = version WHERE scope = ?1"
+                $(, $and, $filtered)?
+            ),
+        )
+    };
+}
+macro_rules! candidates {
+    ($table:literal, $at:literal) => {
+        Sql(
+            $table,
+            concat!(
+                "SELECT version, CAST(found.id AS BLOB) AS id, ",
+                $at,
+                " FROM json_each(?1) AS wanted CROSS JOIN ",
+                $table,
+                " AS found ON version = wanted.value"
+            ),
+        )
+    };
+}
+macro_rules! body {
+    ($table:literal) => {
+        Sql(
+            $table,
+            concat!("SELECT CAST(id AS BLOB) AS id, ", bounded_body!(), " FROM ", $table, " WHERE version = ?1"),
         )
     };
 }
 const EPISODES: Statements = Statements {
-    collection: Sql("scopes", "SELECT episodes, words FROM scopes WHERE scope = ?1"),
-    all: episodes!("1", "NULL", ""),
-    all_with_vectors: episodes!("1", "v.vector", "LEFT JOIN vectors AS v ON v.episode = e.version"),
-    filtered: episodes!(filtered!(), "NULL", ""),
-    filtered_with_vectors: episodes!(filtered!(), "v.vector", "LEFT JOIN vectors AS v ON v.episode = e.version"),
-    occurrences: Sql("episode_words", "SELECT doc FROM episode_words_vocab WHERE term = ?1"),
+    scope: Sql("scopes", "SELECT id, episodes, words, trace_words FROM scopes WHERE scope = ?1"),
+    tokens: tokens!("episode_words"),
+    postings: postings!("episode_words", "words", "episodes AS e INDEXED BY episodes_search", filtered!()),
+    postings_of_trace: postings!(
+        "episode_words",
+        "trace_words",
+        "episodes AS e INDEXED BY episodes_search",
+        filtered!()
+    ),
+    vectors: vectors!("vectors", "episode", "episodes AS e INDEXED BY episodes_search"),
+    filtered_vectors: vectors!("vectors", "episode", "episodes AS e INDEXED BY episodes_search", " AND ", filtered!()),
+    candidates: candidates!("episodes", "completed_at, completed_nanos"),
+    vector: Sql("vectors", "SELECT vector FROM vectors WHERE episode = ?1"),
+    body: body!("episodes"),
 };
+/// Notes have no trace, so that the statement for its postings is never used.
 const NOTES: Statements = Statements {
-    collection: Sql("note_scopes", "SELECT notes, words FROM note_scopes WHERE scope = ?1"),
-    all: notes!("1", "NULL", ""),
-    all_with_vectors: notes!("1", "v.vector", "LEFT JOIN note_vectors AS v ON v.note = n.version"),
-    filtered: notes!(filtered_notes!(), "NULL", ""),
-    filtered_with_vectors: notes!(filtered_notes!(), "v.vector", "LEFT JOIN note_vectors AS v ON v.note = n.version"),
-    occurrences: Sql("note_words", "SELECT doc FROM note_words_vocab WHERE term = ?1"),
+    scope: Sql("note_scopes", "SELECT id, notes, words, trace_words FROM note_scopes WHERE scope = ?1"),
+    tokens: tokens!("note_words"),
+    postings: postings!("note_words", "words", "notes AS n INDEXED BY notes_search", filtered_notes!()),
+    postings_of_trace: postings!("note_words", "0", "notes AS n INDEXED BY notes_search", filtered_notes!()),
+    vectors: vectors!("note_vectors", "note", "notes AS n INDEXED BY notes_search"),
+    filtered_vectors: vectors!(
+        "note_vectors",
+        "note",
+        "notes AS n INDEXED BY notes_search",
+        " AND ",
+        filtered_notes!()
+    ),
+    candidates: candidates!("notes", "updated_at, updated_nanos"),
+    vector: Sql("note_vectors", "SELECT vector FROM note_vectors WHERE note = ?1"),
+    body: body!("notes"),
 };
-
-const fn statements(kind: Searched) -> &'static Statements {
-    match kind {
-        Searched::Episodes => &EPISODES,
-        Searched::Notes => &NOTES,
-    }
-}
-
-/// An episode or a note of the scope.
-struct Document {
-    version: u64,
-    /// What can be a hit passed the filter.
-    accepted: Option<Accepted>,
-}
-
-struct Accepted {
-    key: Key,
-    at: DateTime<Utc>,
-    words: u64,
-    cosine: Option<f64>,
-}
 
 pub(crate) fn search(session: &mut Session, search: &Search) -> Result<Vec<Hit>> {
     session.transaction(BEGIN_READ, |session| {
         let space = if search.vector.is_some() { space(session)? } else { None };
         search.validate(space.as_ref())?;
-        let documents = documents(session, search)?;
-        let words = match &search.text {
-            Some(text) => words(session, search, text, &documents)?,
-            None => HashMap::new(),
+        let statements = match search.kind {
+            Searched::Episodes => &EPISODES,
+            Searched::Notes => &NOTES,
         };
-        let candidates = documents.iter().filter_map(|document| document.candidate(&words));
-        Ok(best(candidates.collect(), search.k))
+        let scope = session.first(statements.scope, vec![search.scope.as_str().into()], Scope::read)?;
+        match scope {
+            Some(scope) => Searching { session, search, statements, scope }.hits(),
+            None => Ok(Vec::new()),
+        }
     })
 }
 
-/// The episodes or notes of the scope by rising version.
-fn documents(session: &mut Session, search: &Search) -> Result<Vec<Document>> {
-    let statements = statements(search.kind);
-    let (sql, values) = if search.filter == Filter::default() && search.notes == NoteFilter::default() {
-        let sql = if search.vector.is_some() { statements.all_with_vectors } else { statements.all };
-        (sql, vec![search.scope.as_str().into()])
-    } else {
-        let sql = if search.vector.is_some() { statements.filtered_with_vectors } else { statements.filtered };
-        let values = match search.kind {
-            Searched::Episodes => filter_values(Some(&search.scope), &search.filter),
-            Searched::Notes => note_filter_values(Some(&search.scope), &search.notes),
+/// What the store counts of a scope.
+struct Scope {
+    id: u64,
+    words: Collection,
+    trace: Collection,
+}
+
+impl Scope {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let documents = row.count(1)?;
+        let [words, trace] = [row.count(2)?, row.count(3)?].map(|terms| Collection { documents, terms });
+        Ok(Self { id: row.count(0)?, words, trace })
+    }
+}
+
+/// The version of a record, and its score.
+type Scored = (u64, f64);
+
+/// What was found by one kind of words.
+struct Found {
+    plan: Plan,
+    /// The best records, in no order.
+    best: Vec<Scored>,
+    /// The whole scores that are known.
+    scores: HashMap<u64, f64>,
+    /// Whether the score of each other accepted record is 0.
+    complete: bool,
+}
+
+impl Found {
+    fn score(&self, version: u64) -> Option<f64> {
+        self.scores.get(&version).copied().or(self.complete.then_some(0.0))
+    }
+}
+
+/// What the index holds of a term: a token for each count.
+struct Token {
+    text: String,
+    frequency: u64,
+    documents: u64,
+}
+
+struct Searching<'a> {
+    session: &'a mut Session,
+    search: &'a Search,
+    statements: &'static Statements,
+    scope: Scope,
+}
+
+impl Searching<'_> {
+    fn hits(mut self) -> Result<Vec<Hit>> {
+        let query = Terms::of(self.search.text.as_deref().unwrap_or_default());
+        let words = self.find(Field::Words, &query, self.scope.words)?;
+        let asked = if self.search.trace { &query } else { &Terms::default() };
+        let trace = self.find(Field::Trace, asked, self.scope.trace)?;
+        let near = self.near()?;
+
+        let by_words = words.best.iter().chain(&trace.best).map(|(version, _)| (*version, None));
+        let mut cosines: BTreeMap<u64, Option<f64>> = by_words.collect();
+        cosines.extend(near.into_iter().map(|(version, cosine)| (version, Some(cosine))));
+        let mut candidates = self.candidates(cosines.keys())?;
+        for Candidate { hit, .. } in &mut candidates {
+            let version = hit.version.0;
+            hit.words = self.score(&words, version, Field::Words)?;
+            hit.trace = self.score(&trace, version, Field::Trace)?;
+            hit.vector = match cosines.get(&version) {
+                Some(Some(cosine)) => *cosine,
+                _ => self.cosine(version)?,
+            };
+        }
+        Ok(ordered(candidates))
+    }
+
+    /// The best by one kind of words.
+    fn find(&mut self, field: Field, query: &Terms, collection: Collection) -> Result<Found> {
+        let tokens = self.tokens(field, query)?;
+        let counts = tokens.iter().map(|(term, tokens)| {
+            let found = tokens.iter().map(|token| token.documents).sum();
+            ((*term).to_owned(), found)
+        });
+        let plan = Plan::new(collection, counts, self.search.exact);
+        let mut scores = self.scores_by_rare(field, &plan, &tokens)?;
+        let complete = plan.common().is_empty();
+        if !complete {
+            let chosen = self.best(scores.into_iter().collect(), rescored(self.search.k))?;
+            scores = HashMap::new();
+            for (version, _) in promising(chosen, self.search.k, plan.most_by_common()) {
+                scores.insert(version, plan.score(&self.terms(version, field)?));
+            }
+        }
+        let best = self.best(scores.iter().map(|(version, score)| (*version, *score)).collect(), self.search.k)?;
+        Ok(Found { plan, best, scores, complete })
+    }
+
+    /// The tokens of each term of the query.
+    fn tokens<'q>(&mut self, field: Field, query: &'q Terms) -> Result<Vec<(&'q str, Vec<Token>)>> {
+        let mut tokens: Vec<(&str, Vec<Token>)> = query.iter().map(|(term, _)| (term, Vec::new())).collect();
+        if tokens.is_empty() {
+            return Ok(tokens);
+        }
+        let wanted = tokens.iter().map(|(term, _)| format!("{}{}", self.scope.id, indexed_term(field, term)));
+        let wanted = json(wanted);
+        let mut rows = self.session.query(self.statements.tokens, vec![wanted])?;
+        while let Some(row) = rows.next()? {
+            let (place, text, documents) = (row.count(0)?, row.text(1)?, row.count(2)?);
+            let frequency = text.rsplit_once('·').and_then(|(_, frequency)| frequency.parse().ok());
+            let frequency = frequency.ok_or_else(|| row.corrupt(1, &text))?;
+            let term = usize::try_from(place).ok().and_then(|place| tokens.get_mut(place));
+            let (_, tokens) = term.ok_or_else(|| row.corrupt(0, place))?;
+            tokens.push(Token { text, frequency, documents });
+        }
+        Ok(tokens)
+    }
+
+    /// What the rare terms give to each accepted record that has one.
+    fn scores_by_rare(
+        &mut self,
+        field: Field,
+        plan: &Plan,
+        tokens: &[(&str, Vec<Token>)],
+    ) -> Result<HashMap<u64, f64>> {
+        let of = |term: &QueryTerm| tokens.iter().find(|(own, _)| *own == term.term);
+        let rare = plan.rare().iter().filter_map(|term| Some((term, of(term)?)));
+        let rare: Vec<(&QueryTerm, &Token)> =
+            rare.flat_map(|(term, (_, tokens))| tokens.iter().map(move |token| (term, token))).collect();
+        let mut scores = HashMap::new();
+        if rare.is_empty() {
+            return Ok(scores);
+        }
+        let postings = match field {
+            Field::Words => &self.statements.postings,
+            Field::Trace => &self.statements.postings_of_trace,
         };
-        (sql, values)
-    };
-    let mut rows = session.query(sql, values)?;
-    let mut documents = Vec::new();
-    while let Some(row) = rows.next()? {
-        documents.push(Document::new(&row, search)?);
+        let (sql, mut values) = self.filtered(postings.all, postings.filtered);
+        values.resize(TOKENS - 1, Value::Null);
+        values.push(json(rare.iter().map(|(_, token)| token.text.clone())));
+        let mut rows = self.session.query(sql, values)?;
+        while let Some(row) = rows.next()? {
+            let place = row.count(0)?;
+            let token = usize::try_from(place).ok().and_then(|place| rare.get(place));
+            let (term, token) = token.ok_or_else(|| row.corrupt(0, place))?;
+            *scores.entry(row.count(1)?).or_default() += plan.part(term, token.frequency, row.count(2)?);
+        }
+        Ok(scores)
     }
-    Ok(documents)
-}
 
-/// The scores by words.
-fn words(session: &mut Session, search: &Search, text: &str, documents: &[Document]) -> Result<HashMap<u64, f64>> {
-    let statements = statements(search.kind);
-    let collection = session.first(statements.collection, vec![search.scope.as_str().into()], |row| {
-        Ok(Collection { documents: row.count(0)?, terms: row.count(1)? })
-    })?;
-    let mut scorer = Scorer::new(collection.unwrap_or_default());
-    let accepted = |version| place(documents, version).is_some_and(|place| documents[place].accepted.is_some());
-    for term in frequencies(text).keys() {
-        scorer.add_term(&postings(session, statements.occurrences, term, documents)?, accepted);
+    /// The nearest by vector, of those that have a direction.
+    fn near(&mut self) -> Result<Vec<Scored>> {
+        let Some(query) = self.search.direction() else { return Ok(Vec::new()) };
+        let (sql, values) = self.filtered(self.statements.vectors, self.statements.filtered_vectors);
+        let mut compared = Vec::new();
+        let mut rows = self.session.query(sql, values)?;
+        while let Some(row) = rows.next()? {
+            if let Some(cosine) = cosine(query, &row, 1)? {
+                compared.push((row.count(0)?, cosine));
+            }
+        }
+        drop(rows);
+        self.best(compared, self.search.k)
     }
-    Ok(scorer.finish())
-}
 
-/// The postings of a term in the scope.
-fn postings(session: &mut Session, occurrences: Sql, term: &str, documents: &[Document]) -> Result<Vec<Posting>> {
-    let mut frequencies = vec![0; documents.len()];
-    let mut rows = session.query(occurrences, vec![indexed_term(term).into_owned().into()])?;
-    while let Some(row) = rows.next()? {
-        if let Some(place) = place(documents, row.count(0)?) {
-            frequencies[place] += 1;
+    /// The statement to use, of that for all and that with a filter, and its values.
+    fn filtered(&self, all: Sql, filtered: Sql) -> (Sql, Vec<Value>) {
+        let Search { kind, scope, filter, notes, .. } = self.search;
+        if *filter == Filter::default() && *notes == NoteFilter::default() {
+            return (all, vec![scope.as_str().into()]);
+        }
+        let values = match kind {
+            Searched::Episodes => filter_values(Some(scope), filter),
+            Searched::Notes => note_filter_values(Some(scope), notes),
+        };
+        (filtered, values)
+    }
+
+    /// The best so many, in no order. What decides between equal scores is only read where it does.
+    fn best(&mut self, mut scored: Vec<Scored>, most: usize) -> Result<Vec<Scored>> {
+        if scored.len() <= most {
+            return Ok(scored);
+        }
+        let least = last_of_best(&mut scored, most);
+        scored.retain(|(_, score)| score.total_cmp(&least).is_ge());
+        let (mut kept, equal): (Vec<Scored>, Vec<Scored>) =
+            scored.into_iter().partition(|(_, score)| score.total_cmp(&least).is_gt());
+        let left = most - kept.len();
+        if equal.len() == left {
+            kept.extend(equal);
+            return Ok(kept);
+        }
+        let equal = self.candidates(equal.iter().map(|(version, _)| version))?;
+        kept.extend(best(equal, left, |_| 0.0).into_iter().map(|candidate| (candidate.hit.version.0, least)));
+        Ok(kept)
+    }
+
+    /// These records, without their scores.
+    fn candidates<'v>(&mut self, versions: impl Iterator<Item = &'v u64>) -> Result<Vec<Candidate>> {
+        let mut rows = self.session.query(self.statements.candidates, vec![json(versions.copied())])?;
+        let mut candidates = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (version, key) = (version(&row, 0)?, searched_key(&row, 1, self.search.kind)?);
+            let hit = Hit { key, version, words: 0.0, trace: 0.0, vector: 0.0 };
+            candidates.push(Candidate { hit, at: moment_at(&row, 2)? });
+        }
+        Ok(candidates)
+    }
+
+    fn score(&mut self, found: &Found, version: u64, field: Field) -> Result<f64> {
+        match found.score(version) {
+            Some(score) => Ok(score),
+            None => Ok(found.plan.score(&self.terms(version, field)?)),
         }
     }
-    let counted = documents.iter().zip(frequencies).filter(|(_, frequency)| *frequency > 0);
-    let posting = |(document, frequency): (&Document, u64)| Posting {
-        document: document.version,
-        frequency,
-        length: document.accepted.as_ref().map_or(0, |accepted| accepted.words),
-    };
-    Ok(counted.map(posting).collect())
-}
 
-fn place(documents: &[Document], version: u64) -> Option<usize> {
-    documents.binary_search_by_key(&version, |document| document.version).ok()
-}
-
-impl Document {
-    fn new(row: &Row<'_>, search: &Search) -> Result<Self> {
-        let accepted = if row.integer(1)? == 0 { None } else { Some(Accepted::new(row, search)?) };
-        Ok(Self { version: row.count(0)?, accepted })
+    /// The terms of a record.
+    fn terms(&mut self, version: u64, field: Field) -> Result<Terms> {
+        let record = self.session.first(self.statements.body, vec![integer(version)], |row| {
+            decode(&searched_key(row, 0, self.search.kind)?, &body(row, 1)?, None)
+        })?;
+        let searchable = record.as_ref().and_then(Record::searchable);
+        let terms = searchable.map(|searchable| match field {
+            Field::Words => searchable.words(),
+            Field::Trace => searchable.trace(),
+        });
+        Ok(terms.unwrap_or_default())
     }
 
-    fn candidate(&self, words: &HashMap<u64, f64>) -> Option<Candidate> {
-        let Accepted { key, at, cosine, .. } = self.accepted.as_ref()?;
-        let words = words.get(&self.version).copied().unwrap_or_default();
-        let vector = cosine.unwrap_or_default();
-        let hit = Hit { key: key.clone(), version: Version(self.version), words, vector };
-        Some(Candidate { hit, at: *at, compared: cosine.is_some() })
+    /// The cosine of the query and a record; 0 where there is none.
+    fn cosine(&mut self, version: u64) -> Result<f64> {
+        let Some(query) = self.search.direction() else { return Ok(0.0) };
+        let cosine = self.session.first(self.statements.vector, vec![integer(version)], |row| cosine(query, row, 0))?;
+        Ok(cosine.flatten().unwrap_or_default())
     }
 }
 
-impl Accepted {
-    fn new(row: &Row<'_>, search: &Search) -> Result<Self> {
-        let cosine = match &search.vector {
-            Some(query) => vector(row, 6)?.map(|vector| query.cosine(&vector)),
-            None => None,
-        };
-        Ok(Self { key: searched_key(row, 5, search.kind)?, at: moment_at(row, 3)?, words: row.count(2)?, cosine })
+/// The cosine of a vector and that of a column, if that has a direction.
+fn cosine(query: &Vector, row: &Row<'_>, index: i32) -> Result<Option<f64>> {
+    let own = vector(row, index)?.filter(|vector| vector.norm() > 0.0);
+    Ok(own.map(|own| query.cosine(&own)))
+}
+
+/// The score of the last of the best so many; there are more.
+fn last_of_best(scored: &mut [Scored], most: usize) -> f64 {
+    let (_, (_, last), _) = scored.select_nth_unstable_by(most - 1, |a, b| b.1.total_cmp(&a.1));
+    *last
+}
+
+/// Those that may be among the best `k`, if each score may still rise by so much.
+fn promising(mut scored: Vec<Scored>, k: usize, rise: f64) -> Vec<Scored> {
+    if k < scored.len() {
+        // Beyond all rounding.
+        let least = last_of_best(&mut scored, k) - rise - 1e-9;
+        scored.retain(|(_, score)| *score >= least);
     }
+    scored
+}
+
+/// A JSON array as a value.
+fn json<T: Into<serde_json::Value>>(items: impl Iterator<Item = T>) -> Value {
+    serde_json::Value::from_iter(items).to_string().into()
 }

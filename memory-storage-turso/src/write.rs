@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use libsql::Value;
-use memory_core::ranking::frequencies;
+use memory_core::ranking::Terms;
 use memory_core::{
     Batch, Change, Commit, Condition, Durability, Episode, Error, Key, LoggedEpisode, Note, Record, RecordKind, Result,
     Scope, StoredNote, Vector, VectorSpace, Version, check_vector,
 };
 
-use crate::codec::{encode, encode_vector, indexed_term, integer, key_bytes, moment, trust, version};
+use crate::codec::{Field, encode, encode_vector, integer, key_bytes, moment, tokens, tokens_in_scope, trust, version};
 use crate::read::space;
 use crate::session::{BEGIN_WRITE, Session, Sql};
 
@@ -29,6 +29,7 @@ struct Statements {
     put: Sql,
     put_vector: Sql,
     put_words: Sql,
+    /// Answers the id of the scope.
     count: Sql,
     delete: Sql,
     delete_words: Sql,
@@ -37,27 +38,32 @@ struct Statements {
 }
 
 const EPISODES: Statements = Statements {
-    find: Sql("episodes", "SELECT version, CAST(scope AS BLOB) AS scope, words FROM episodes WHERE id = ?1"),
+    find: Sql("episodes", "SELECT version, CAST(scope AS BLOB) AS scope, words, trace_words FROM episodes WHERE id = ?1"),
     put: Sql(
         "episodes",
-        "INSERT INTO episodes (version, words, id, scope, domain, language, tags, verdict, trusted, reward, steps, started_at,
-                               completed_at, completed_nanos, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        "INSERT INTO episodes (version, words, trace_words, id, scope, domain, language, tags, verdict, trusted, reward, steps,
+                               started_at, completed_at, completed_nanos, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     ),
     put_vector: Sql("vectors", "INSERT INTO vectors (episode, vector) VALUES (?1, ?2)"),
-    put_words: Sql("episode_words", "INSERT INTO episode_words (rowid, task) VALUES (?1, ?2)"),
+    put_words: Sql("episode_words", "INSERT INTO episode_words (rowid, tokens) VALUES (?1, ?2)"),
     count: Sql(
         "scopes",
-        "INSERT INTO scopes (scope, episodes, words) VALUES (?1, 1, ?2)
-         ON CONFLICT DO UPDATE SET episodes = episodes + 1, words = words + excluded.words",
+        "INSERT INTO scopes (scope, id, episodes, words, trace_words) VALUES (?1, ?2, 1, ?3, ?4)
+         ON CONFLICT DO UPDATE SET episodes = episodes + 1, words = words + excluded.words,
+                                   trace_words = trace_words + excluded.trace_words
+         RETURNING id",
     ),
     delete: Sql("episodes", "DELETE FROM episodes WHERE version = ?1"),
     delete_words: Sql("episode_words", "DELETE FROM episode_words WHERE rowid = ?1"),
-    discount: Sql("scopes", "UPDATE scopes SET episodes = episodes - 1, words = words - ?2 WHERE scope = ?1"),
+    discount: Sql(
+        "scopes",
+        "UPDATE scopes SET episodes = episodes - 1, words = words - ?2, trace_words = trace_words - ?3 WHERE scope = ?1",
+    ),
     delete_scope: Sql("scopes", "DELETE FROM scopes WHERE scope = ?1 AND episodes = 0"),
 };
 const NOTES: Statements = Statements {
-    find: Sql("notes", "SELECT version, CAST(scope AS BLOB) AS scope, words FROM notes WHERE id = ?1"),
+    find: Sql("notes", "SELECT version, CAST(scope AS BLOB) AS scope, words, 0 AS trace_words FROM notes WHERE id = ?1"),
     put: Sql(
         "notes",
         "INSERT INTO notes (version, words, id, scope, kind, tags, salience, thread, position, trusted, told_here, sessions,
@@ -65,15 +71,20 @@ const NOTES: Statements = Statements {
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
     ),
     put_vector: Sql("note_vectors", "INSERT INTO note_vectors (note, vector) VALUES (?1, ?2)"),
-    put_words: Sql("note_words", "INSERT INTO note_words (rowid, text) VALUES (?1, ?2)"),
+    put_words: Sql("note_words", "INSERT INTO note_words (rowid, tokens) VALUES (?1, ?2)"),
     count: Sql(
         "note_scopes",
-        "INSERT INTO note_scopes (scope, notes, words) VALUES (?1, 1, ?2)
-         ON CONFLICT DO UPDATE SET notes = notes + 1, words = words + excluded.words",
+        "INSERT INTO note_scopes (scope, id, notes, words, trace_words) VALUES (?1, ?2, 1, ?3, ?4)
+         ON CONFLICT DO UPDATE SET notes = notes + 1, words = words + excluded.words,
+                                   trace_words = trace_words + excluded.trace_words
+         RETURNING id",
     ),
     delete: Sql("notes", "DELETE FROM notes WHERE version = ?1"),
     delete_words: Sql("note_words", "DELETE FROM note_words WHERE rowid = ?1"),
-    discount: Sql("note_scopes", "UPDATE note_scopes SET notes = notes - 1, words = words - ?2 WHERE scope = ?1"),
+    discount: Sql(
+        "note_scopes",
+        "UPDATE note_scopes SET notes = notes - 1, words = words - ?2, trace_words = trace_words - ?3 WHERE scope = ?1",
+    ),
     delete_scope: Sql("note_scopes", "DELETE FROM note_scopes WHERE scope = ?1 AND notes = 0"),
 };
 
@@ -112,8 +123,10 @@ struct Document {
     statements: &'static Statements,
     scope: Scope,
     vector: Option<Vector>,
-    terms: String,
+    /// What the text index holds of it, but for the scope.
+    tokens: String,
     words: u64,
+    trace_words: u64,
     /// What its table holds beside version and words.
     columns: Vec<Value>,
 }
@@ -139,14 +152,16 @@ impl EncodedChange {
             Change::Delete(key) => return Ok(Self::Delete(key.clone())),
             Change::Put(record) => record,
         };
+        let counted = || record.searchable().map(|found| [found.words(), found.trace()]).unwrap_or_default();
         let body = match record {
             Record::Episode(LoggedEpisode { episode, vector }) => {
-                let columns = episode_columns(episode)?;
-                let document = Document::new(record.key(), &EPISODES, &episode.scope, &episode.task.text, columns);
+                let counted = counted();
+                let columns = episode_columns(episode, &counted[1])?;
+                let document = Document::new(record.key(), &EPISODES, &episode.scope, &counted, columns);
                 return Ok(document.with_vector(vector));
             }
             Record::Note(StoredNote { note, vector }) => {
-                let document = Document::new(record.key(), &NOTES, &note.scope, &note.text, note_columns(note)?);
+                let document = Document::new(record.key(), &NOTES, &note.scope, &counted(), note_columns(note)?);
                 return Ok(document.with_vector(vector));
             }
             Record::Space(space) => return Ok(Self::PutSpace(space.clone(), encode(space)?)),
@@ -160,16 +175,16 @@ impl EncodedChange {
 }
 
 impl Document {
-    fn new(key: Key, statements: &'static Statements, scope: &Scope, text: &str, columns: Vec<Value>) -> Self {
-        let (mut terms, mut words) = (String::new(), 0);
-        for (term, frequency) in frequencies(text) {
-            words += frequency;
-            for _ in 0..frequency {
-                terms.push_str(&indexed_term(&term));
-                terms.push(' ');
-            }
-        }
-        Self { key, statements, scope: scope.clone(), vector: None, terms, words, columns }
+    fn new(
+        key: Key,
+        statements: &'static Statements,
+        scope: &Scope,
+        [words, trace]: &[Terms; 2],
+        columns: Vec<Value>,
+    ) -> Self {
+        let tokens = tokens(Field::Words, words) + &tokens(Field::Trace, trace);
+        let (words, trace_words) = (words.length(), trace.length());
+        Self { key, statements, scope: scope.clone(), vector: None, tokens, words, trace_words, columns }
     }
 
     fn with_vector(mut self, vector: &Option<Vector>) -> EncodedChange {
@@ -186,10 +201,11 @@ fn check_finite(field: &str, number: Option<f64>) -> Result<()> {
     }
 }
 
-fn episode_columns(episode: &Episode) -> Result<Vec<Value>> {
+fn episode_columns(episode: &Episode, trace: &Terms) -> Result<Vec<Value>> {
     check_finite("outcome.reward", episode.outcome.reward)?;
     let (completed_at, completed_nanos) = moment(episode.completed_at);
     Ok(vec![
+        integer(trace.length()),
         episode.id.to_string().into(),
         episode.scope.as_str().into(),
         episode.task.domain.clone().into(),
@@ -382,7 +398,7 @@ impl Transaction<'_> {
     }
 
     fn put_document(&mut self, document: Document) -> Result<()> {
-        let Document { key, statements, scope, vector, terms, words, columns } = document;
+        let Document { key, statements, scope, vector, tokens, words, trace_words, columns } = document;
         if let Some(vector) = &vector {
             check_vector(vector, self.space()?)?;
         }
@@ -395,8 +411,10 @@ impl Transaction<'_> {
         if let Some(vector) = &vector {
             self.session.execute(statements.put_vector, vec![integer(version), encode_vector(vector)])?;
         }
-        self.session.execute(statements.put_words, vec![integer(version), terms.into()])?;
-        self.session.execute(statements.count, vec![scope.as_str().into(), integer(words)]).map(drop)
+        let counted = vec![scope.as_str().into(), integer(version), integer(words), integer(trace_words)];
+        let scope = self.session.first(statements.count, counted, |row| row.count(0))?.unwrap_or(version);
+        let tokens = tokens_in_scope(&tokens, scope);
+        self.session.execute(statements.put_words, vec![integer(version), tokens.into()]).map(drop)
     }
 
     fn delete(&mut self, key: &Key) -> Result<()> {
@@ -419,12 +437,13 @@ impl Transaction<'_> {
     /// Removes a record that is searched from all tables; says whether it was there. Its vector goes with it.
     fn remove_document(&mut self, key: &Key) -> Result<bool> {
         let Some((statements, id)) = searched(key) else { return Ok(false) };
-        let found =
-            self.session.first(statements.find, vec![id], |row| Ok((row.count(0)?, row.text(1)?, row.count(2)?)))?;
-        let Some((version, scope, words)) = found else { return Ok(false) };
+        let found = self.session.first(statements.find, vec![id], |row| {
+            Ok((row.count(0)?, row.text(1)?, vec![integer(row.count(2)?), integer(row.count(3)?)]))
+        })?;
+        let Some((version, scope, lengths)) = found else { return Ok(false) };
         self.session.execute(statements.delete, vec![integer(version)])?;
         self.session.execute(statements.delete_words, vec![integer(version)])?;
-        self.session.execute(statements.discount, vec![scope.as_str().into(), integer(words)])?;
+        self.session.execute(statements.discount, [vec![scope.as_str().into()], lengths].concat())?;
         self.session.execute(statements.delete_scope, vec![scope.into()])?;
         Ok(true)
     }

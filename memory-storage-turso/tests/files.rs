@@ -167,7 +167,7 @@ async fn exercise(path: &Path, damage: &str) -> usize {
         }
     };
     let keys: Vec<Key> = (0..60).map(|number| Key::Episode(id(number))).collect();
-    let mut search = Search::new(Scope::default()).text("task 7 of many").k(100);
+    let mut search = Search::new(Scope::default()).text("task 7 of many auth").trace(true).k(100);
     let mut errors: Vec<memory_core::Error> = Vec::new();
     for key in keys {
         errors.extend(store.get_one(key).await.err());
@@ -442,8 +442,9 @@ async fn the_queries_in_the_readme_work() {
     let (_folder, path) = place();
     small(&path, 3).await;
     let readme = include_str!("../README.md");
-    let queries = readme.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    sql(&path, queries).await;
+    let queries: Vec<&str> = readme.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(queries.len(), 2);
+    sql(&path, &queries.concat()).await;
     sql(&path, "INSERT INTO episode_words (episode_words) VALUES ('optimize')").await;
     assert_eq!(number(&path, "SELECT count(*) FROM episodes WHERE task LIKE 'task % of many'").await, 3);
     TursoStore::open(&path).await.unwrap();

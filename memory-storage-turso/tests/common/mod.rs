@@ -132,6 +132,26 @@ pub(crate) fn logged(episode: Episode, vector: Option<Vector>) -> Record {
     Record::Episode(LoggedEpisode { episode: Arc::new(episode), vector })
 }
 
+/// A step whose words are the usual ones.
+fn step(dice: &mut Dice) -> Step {
+    let step = Step::new(dice.pick(&["grep", "cargo test"])).action(text(dice)).input(dice.pick(WORDS));
+    if dice.roll(3) == 0 { step.error(text(dice)) } else { step.ok(text(dice)) }
+}
+
+/// The vector of a text; of one in ten, a vector without a direction; of one in five, none.
+async fn some_vector(text: &str, dice: &mut Dice) -> Option<Vector> {
+    match dice.roll(10) {
+        0 | 1 => None,
+        2 => Some(zeros()),
+        _ => Some(vector(text).await),
+    }
+}
+
+/// A vector that is like no other.
+pub(crate) fn zeros() -> Vector {
+    Vector::new(vec![0.0; HashEmbedder::new().space().dimensions]).unwrap()
+}
+
 /// An episode of many kinds: two scopes, domains and tags that are often the same, times that are often equal.
 pub(crate) async fn generated(number: u128, dice: &mut Dice) -> Record {
     let scope = if dice.roll(4) == 0 { Scope::new("other").unwrap() } else { Scope::default() };
@@ -148,8 +168,10 @@ pub(crate) async fn generated(number: u128, dice: &mut Dice) -> Record {
     let verdict = [Verdict::Success, Verdict::Failure, Verdict::Partial][dice.roll(3)];
     let outcome = Outcome::new(verdict, "over").reward(0.1 * dice.roll(10) as f64);
     let at = moment(i64::try_from(dice.roll(40)).unwrap() * 500);
-    let vector = if dice.roll(5) > 0 { Some(vector(&task.text).await) } else { None };
-    logged(episode(number, &scope, task, outcome, at), vector)
+    let vector = some_vector(&task.text, dice).await;
+    let mut episode = episode(number, &scope, task, outcome, at);
+    episode.steps = (0..dice.roll(4)).map(|_| step(dice)).collect();
+    logged(episode, vector)
 }
 
 /// The id of the note of this number.
@@ -180,7 +202,7 @@ pub(crate) async fn generated_note(number: u128, dice: &mut Dice) -> Record {
     }
     note.id = note_id(number);
     note.place = (dice.roll(2) == 0).then(|| Place::new(dice.pick(&["chat", "\0log"]), u32::try_from(number).unwrap()));
-    let vector = if dice.roll(5) > 0 { Some(vector(&text).await) } else { None };
+    let vector = some_vector(&text, dice).await;
     Record::Note(StoredNote { note: Arc::new(note), vector })
 }
 
@@ -243,30 +265,49 @@ pub(crate) async fn assert_sound(path: &Path) {
         (
             "scopes counted wrong",
             "SELECT count(*) FROM (
-                SELECT scope, count(*) AS e, sum(words) AS w FROM episodes GROUP BY scope
-                EXCEPT SELECT scope, episodes, words FROM scopes)",
+                SELECT scope, count(*) AS e, sum(words) AS w, sum(trace_words) AS t FROM episodes GROUP BY scope
+                EXCEPT SELECT scope, episodes, words, trace_words FROM scopes)",
         ),
         ("scopes without episodes", "SELECT count(*) FROM scopes WHERE scope NOT IN (SELECT scope FROM episodes)"),
         (
             "words of no episode",
-            "SELECT count(*) FROM episode_words_vocab WHERE doc NOT IN (SELECT version FROM episodes)",
+            "SELECT count(*) FROM episode_words_postings WHERE doc NOT IN (SELECT version FROM episodes)",
         ),
         (
             "words too few or too many",
-            "SELECT (SELECT coalesce(sum(words), 0) FROM episodes) - (SELECT count(*) FROM episode_words_vocab)",
+            "SELECT count(*) FROM (
+                SELECT version, words, trace_words FROM episodes
+                EXCEPT SELECT doc, sum(count * (field LIKE '%w')), sum(count * (field LIKE '%t')) FROM (
+                    SELECT doc, substr(term, instr(term, '·') + 1) AS count,
+                           substr(term, 1, length(scopes.id) + 1) AS field
+                    FROM episodes, scopes, episode_words_postings
+                    WHERE doc = version AND episodes.scope = scopes.scope)
+                GROUP BY doc)
+                WHERE words + trace_words > 0",
+        ),
+        (
+            "tokens of no scope",
+            "SELECT count(*) FROM episode_words_tokens
+             WHERE NOT EXISTS (SELECT 1 FROM scopes WHERE term GLOB id || '[wt]*·*')",
         ),
         ("vectors of no episode", "SELECT count(*) FROM vectors WHERE episode NOT IN (SELECT version FROM episodes)"),
         (
             "scopes of notes counted wrong",
             "SELECT count(*) FROM (
-                SELECT scope, count(*) AS n, sum(words) AS w FROM notes GROUP BY scope
-                EXCEPT SELECT scope, notes, words FROM note_scopes)",
+                SELECT scope, count(*) AS n, sum(words) AS w, 0 AS t FROM notes GROUP BY scope
+                EXCEPT SELECT scope, notes, words, trace_words FROM note_scopes)",
         ),
         ("scopes without notes", "SELECT count(*) FROM note_scopes WHERE scope NOT IN (SELECT scope FROM notes)"),
-        ("words of no note", "SELECT count(*) FROM note_words_vocab WHERE doc NOT IN (SELECT version FROM notes)"),
+        ("words of no note", "SELECT count(*) FROM note_words_postings WHERE doc NOT IN (SELECT version FROM notes)"),
         (
             "words of notes too few or too many",
-            "SELECT (SELECT coalesce(sum(words), 0) FROM notes) - (SELECT count(*) FROM note_words_vocab)",
+            "SELECT (SELECT coalesce(sum(words), 0) FROM notes)
+                    - (SELECT coalesce(sum(doc * substr(term, instr(term, '·') + 1)), 0) FROM note_words_tokens)",
+        ),
+        (
+            "tokens of no scope of notes",
+            "SELECT count(*) FROM note_words_tokens
+             WHERE NOT EXISTS (SELECT 1 FROM note_scopes WHERE term GLOB id || 'w*·*')",
         ),
         ("vectors of no note", "SELECT count(*) FROM note_vectors WHERE note NOT IN (SELECT version FROM notes)"),
     ] {
