@@ -8,12 +8,13 @@ use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Episode;
-use crate::search::TRACE_TERMS;
 
 /// How many of the most similar others count.
 const NEIGHBOURS: usize = 10;
 /// What more than this share of the episodes have tells nothing about any two of them.
 const COMMON: f64 = 0.8;
+/// How many tokens of each text count.
+const TOKENS: usize = 10;
 /// The weight of an episode's own relevance beside those of the others, which weigh as much as they are similar.
 const OWN: f64 = 2.0;
 
@@ -78,14 +79,14 @@ fn likeness(episodes: &[&Episode]) -> Vec<f64> {
 }
 
 /// The tokens of what happened: runs of letters and digits of each tool, input and observation, in lower case, the first
-/// thirty of each text; a text that comes again counts once.
+/// ten of each text; a text that comes again counts once.
 fn each_token(episode: &Episode, mut each: impl FnMut(u64)) {
     let mut seen = HashSet::new();
     for step in &episode.steps {
         for (field, text) in [&step.tool, &step.input, &step.observation].into_iter().enumerate() {
             if seen.insert((field, xxh3_64(text.as_bytes()))) {
                 let tokens = text.split(|c: char| !c.is_alphanumeric()).filter(|token| !token.is_empty());
-                for token in tokens.take(TRACE_TERMS) {
+                for token in tokens.take(TOKENS) {
                     each(if token.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
                         xxh3_64(token.to_lowercase().as_bytes())
                     } else {

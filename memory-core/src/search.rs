@@ -204,7 +204,7 @@ impl Record {
 }
 
 /// How many terms of each text of a trace count: a long observation must not drown the rest.
-pub(crate) const TRACE_TERMS: usize = 30;
+const TRACE_TERMS: usize = 30;
 
 impl Searchable<'_> {
     /// The words of what the record is about: the text of the task or the note, and the tags.

@@ -251,8 +251,7 @@ impl Memory {
             let moved = agreed(&episodes, &relevances[..close], profile.agreement);
             relevances[..close].copy_from_slice(&moved);
         }
-        let texts = episodes.iter().map(|episode| described(episode)).collect();
-        let (opinions, degraded) = self.opinions(&task.text, texts).await;
+        let (opinions, degraded) = self.opinions(&task.text, || episodes.iter().map(|one| described(one))).await;
 
         let candidates = hits.iter().zip(stored).zip(relevances).enumerate();
         let candidates = candidates.map(|(place, (((hit, _), logged), relevance))| {
@@ -288,11 +287,17 @@ impl Memory {
         Ok(Ranked { kept: kept.into_iter().map(|(recalled, _)| recalled).collect(), best_below, degraded })
     }
 
-    /// What the reranker says, if there is one; none and why, if it fails.
-    pub(super) async fn opinions(&self, query: &str, texts: Vec<String>) -> (Vec<f64>, Option<String>) {
-        let Some(reranker) = self.inner.reranker.as_ref().filter(|_| !texts.is_empty()) else {
+    /// What the reranker says of texts, if there is one; none and why, if it fails.
+    pub(super) async fn opinions<T: Iterator<Item = String>>(
+        &self,
+        query: &str,
+        texts: impl FnOnce() -> T,
+    ) -> (Vec<f64>, Option<String>) {
+        let Some(reranker) = &self.inner.reranker else { return (Vec::new(), None) };
+        let texts: Vec<String> = texts().collect();
+        if texts.is_empty() {
             return (Vec::new(), None);
-        };
+        }
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         match reranked(&**reranker, &strip_recalled(query), &texts).await {
             Ok(opinions) => (opinions, None),

@@ -99,7 +99,6 @@ impl Codes {
         }
         let all = count > self.coded.len() / 4;
         let few: Vec<u32> = if all { Vec::new() } else { candidates.iter().collect() };
-        distances.clear();
         if all {
             Arch::new().dispatch(Distances { codes: &self.bits, code: &code.0, of: None, into: distances });
             // What is no candidate is farther than anything.
@@ -159,6 +158,7 @@ struct Distances<'a> {
 impl WithSimd for Distances<'_> {
     type Output = ();
 
+    /// Plain loops: a closure that is handed on would be compiled for the machine that all have.
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         // Constant widths are unrolled: up to 1,024 dimensions.
@@ -167,14 +167,10 @@ impl WithSimd for Distances<'_> {
             8 => self.of_width::<8>(),
             16 => self.of_width::<16>(),
             width => {
-                let code = self.code;
-                let one = |own: &[u64]| difference(own, code);
-                match self.of {
-                    None => self.into.extend(self.codes.chunks_exact(width).map(one)),
-                    Some(few) => self.into.extend(few.iter().map(|document| {
-                        let start = *document as usize * width;
-                        one(&self.codes[start..start + width])
-                    })),
+                self.into.resize(self.of.map_or(self.codes.len() / width, <[u32]>::len), 0);
+                for (place, distance) in self.into.iter_mut().enumerate() {
+                    let start = self.of.map_or(place, |few| few[place] as usize) * width;
+                    *distance = difference(&self.codes[start..start + width], self.code);
                 }
             }
         }
@@ -186,16 +182,29 @@ impl Distances<'_> {
     fn of_width<const WIDTH: usize>(self) {
         let Some((code, _)) = self.code.split_first_chunk::<WIDTH>() else { return };
         let (codes, _) = self.codes.as_chunks::<WIDTH>();
-        let one = |own: &[u64; WIDTH]| difference(own, code);
         match self.of {
-            None => self.into.extend(codes.iter().map(one)),
-            Some(few) => self.into.extend(few.iter().map(|document| one(&codes[*document as usize]))),
+            None => {
+                self.into.resize(codes.len(), 0);
+                for (distance, own) in self.into.iter_mut().zip(codes) {
+                    *distance = difference(own, code);
+                }
+            }
+            Some(few) => {
+                self.into.resize(few.len(), 0);
+                for (distance, document) in self.into.iter_mut().zip(few) {
+                    *distance = difference(&codes[*document as usize], code);
+                }
+            }
         }
     }
 }
 
+/// In how many bits two codes of one length differ; no more than 65,535 count.
 #[inline(always)]
 fn difference(a: &[u64], b: &[u64]) -> u16 {
-    let bits: u32 = a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum();
+    let mut bits = 0_u32;
+    for (a, b) in a.iter().zip(b) {
+        bits += (a ^ b).count_ones();
+    }
     u16::try_from(bits).unwrap_or(u16::MAX)
 }
