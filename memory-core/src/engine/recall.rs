@@ -183,7 +183,7 @@ impl Memory {
     pub(super) async fn nearest(&self, task: &Task, k: usize) -> Result<Vec<(Arc<Episode>, f64)>> {
         const CLOSENESS: Weights = Weights::new(0.6, 0.0, 0.4);
         let (vector, _) = self.vector_of(Role::Query, &task.text).await;
-        let mut hits = self.candidates(task, vector, CLOSENESS).await?;
+        let mut hits = self.candidates(task, vector, CLOSENESS, Search::MAX_K).await?;
         hits.truncate(if task.environment.is_empty() { k } else { Search::MAX_K });
         let mut nearest: Vec<(Arc<Episode>, f64)> = self.episodes_of(&hits).await?;
         for (episode, closeness) in &mut nearest {
@@ -195,13 +195,19 @@ impl Memory {
     }
 
     /// What a search finds for a task, with how relevant it is, best first.
-    async fn candidates(&self, task: &Task, vector: Option<Vector>, weights: Weights) -> Result<Vec<(Hit, f64)>> {
+    async fn candidates(
+        &self,
+        task: &Task,
+        vector: Option<Vector>,
+        weights: Weights,
+        most: usize,
+    ) -> Result<Vec<(Hit, f64)>> {
         let search = Search::new(self.scope.clone())
             .text(task.text.clone())
             .trace(weights.trace > 0.0)
             .vector(vector)
             .filter(Self::comparable(task))
-            .k(Search::MAX_K);
+            .k(most);
         let relevance = |hit: Hit| {
             let relevance = weights.relevance(&hit);
             (hit, relevance)
@@ -238,8 +244,9 @@ impl Memory {
         k: usize,
         profile: &Profile,
     ) -> Result<Ranked<Recalled>> {
-        let mut hits = self.candidates(task, vector, profile.episodes).await?;
-        hits.truncate(k.max(profile.depth));
+        let looked_at = k.max(profile.depth);
+        let mut hits = self.candidates(task, vector, profile.episodes, looked_at).await?;
+        hits.truncate(looked_at);
         let stored = self.logged_of(&hits).await?;
         let (hits, stored): (Vec<_>, Vec<_>) =
             hits.into_iter().zip(stored).filter_map(|(hit, logged)| Some((hit, logged?))).unzip();
