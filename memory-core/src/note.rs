@@ -597,7 +597,7 @@ mod tests {
             let ids = [0, 1].map(|n| NoteId::at(&scopes[n], trusts[n], &places[n]));
             let same = (&scopes[0], trusts[0], &places[0]) == (&scopes[1], trusts[1], &places[1]);
             prop_assert_eq!(ids[0] == ids[1], same);
-            let Place { thread, position } = &places[0];
+            let Place { thread, position, .. } = &places[0];
             for text in [thread.clone(), format!("{position}\n{thread}"), format!("{position} {thread}"), places[0].to_string()] {
                 prop_assert_ne!(ids[0], NoteId::of(&scopes[1], trusts[1], &text));
             }
