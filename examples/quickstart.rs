@@ -114,7 +114,10 @@ async fn work(path: &str) -> Result<(), memory_core::Error> {
     let task = Task::new("make the failing session timeout test pass").domain("rust");
     println!("\nA new task: {}\n", task.text);
     let mut episode = memory.start(task).await?;
-    print_recollection(&episode.recall(3).await?);
+    let recollection = episode.recall(3).await?;
+    print_recollection(&recollection);
+    let prompt = recollection.to_prompt(300);
+    println!("As text for a model, in {} of 300 tokens:\n{prompt}", prompt.tokens);
 
     println!("\nHow to begin?");
     print_suggestions(&episode.suggest(3).await?);
@@ -158,7 +161,8 @@ fn print_recollection(recollection: &Recollection) {
             "  {:.2}  {} -> {}: {}",
             recalled.score, episode.task.text, episode.outcome.verdict, episode.outcome.summary
         );
-        println!("        words {:.2}, vector {:.2}; {}", recalled.words, recalled.vector, tools.join(" > "));
+        println!("        {}", recalled.parts);
+        println!("        {}", tools.join(" > "));
     }
     println!("Pitfalls they met:");
     for pitfall in &recollection.pitfalls {
