@@ -13,7 +13,7 @@ use crate::{
     Vector, limits,
 };
 
-/// How many of the best by words, and of the best by vector, are read with what stands beside them.
+/// Of how many of the best by words, and of the best by vector, what stands beside them is read.
 const BY_WORDS: usize = 30;
 const BY_VECTOR: usize = 10;
 
@@ -86,8 +86,8 @@ impl Memory {
         k: usize,
         profile: &Profile,
     ) -> Result<Ranked<RecalledNote>> {
-        let hits = self.note_hits(query, vector, k, profile).await?;
-        let read = self.read_with_neighbours(hits).await?;
+        let (hits, closest) = self.note_hits(query, vector, k, profile).await?;
+        let read = self.read_with_neighbours(hits, &closest).await?;
         let mut candidates = judged(query, read, profile);
         candidates.sort_by(|a, b| b.parts.relevance.total_cmp(&a.parts.relevance));
         // Of a text that several scopes have, the best.
@@ -124,8 +124,14 @@ impl Memory {
         Ok(Ranked { kept: kept.collect(), best_below, degraded })
     }
 
-    /// What searches of this scope and those above it find, as far as it is to be looked at closely.
-    async fn note_hits(&self, query: &str, vector: Option<&Vector>, k: usize, profile: &Profile) -> Result<Vec<Hit>> {
+    /// What searches of this scope and those above it find, as far as it is to be read, and the best of it by words or vector.
+    async fn note_hits(
+        &self,
+        query: &str,
+        vector: Option<&Vector>,
+        k: usize,
+        profile: &Profile,
+    ) -> Result<(Vec<Hit>, BTreeSet<Key>)> {
         let filter = self.in_force().trust(Trust::Trusted);
         let (mut hits, mut scopes) = (Vec::new(), 0);
         for scope in std::iter::successors(Some(self.scope.clone()), Scope::parent) {
@@ -134,22 +140,20 @@ impl Memory {
             scopes += 1;
         }
         hits.retain(|hit| profile.notes.relevance(hit) > 0.0);
-        let mut chosen = BTreeSet::new();
-        let mut choose = |most: usize, score: &dyn Fn(&Hit) -> f64| {
+        let mut best = |most: usize, score: &dyn Fn(&Hit) -> f64| -> BTreeSet<Key> {
             hits.sort_by(|a, b| score(b).total_cmp(&score(a)));
-            let best = hits.iter().filter(|hit| score(hit) > 0.0).take(most);
-            chosen.extend(best.map(|hit| hit.key.clone()));
+            hits.iter().filter(|hit| score(hit) > 0.0).take(most).map(|hit| hit.key.clone()).collect()
         };
-        choose(BY_WORDS, &|hit| hit.words);
-        choose(BY_VECTOR, &|hit| hit.vector);
+        let mut closest = best(BY_WORDS, &|hit| hit.words);
+        closest.append(&mut best(BY_VECTOR, &|hit| hit.vector));
         // A text comes up to once a scope.
-        choose(scopes * k, &|hit| profile.notes.relevance(hit));
-        hits.retain(|hit| chosen.contains(&hit.key));
-        Ok(hits)
+        let relevant = best(scopes * k, &|hit| profile.notes.relevance(hit));
+        hits.retain(|hit| closest.contains(&hit.key) || relevant.contains(&hit.key));
+        Ok((hits, closest))
     }
 
-    /// Reads what was found, and the turns around those that have a place.
-    async fn read_with_neighbours(&self, hits: Vec<Hit>) -> Result<Vec<Read>> {
+    /// Reads what was found, and the turns around the closest of those that have a place.
+    async fn read_with_neighbours(&self, hits: Vec<Hit>, closest: &BTreeSet<Key>) -> Result<Vec<Read>> {
         let keys: Vec<Key> = hits.iter().map(|hit| hit.key.clone()).collect();
         // What is missing was deleted since the search.
         let stored = self.inner.store.get(&keys).await?.into_iter().zip(hits);
@@ -160,7 +164,8 @@ impl Memory {
             })
             .collect();
         let known: BTreeSet<NoteId> = read.iter().map(|one| one.stored.note.id).collect();
-        let placed = read.iter().filter_map(|one| Some((&one.stored.note, one.stored.note.place.as_ref()?)));
+        let close = read.iter().filter(|one| closest.contains(&Key::Note(one.stored.note.id)));
+        let placed = close.filter_map(|one| Some((&one.stored.note, one.stored.note.place.as_ref()?)));
         let beside: BTreeSet<NoteId> = placed
             .flat_map(|(note, place)| around(place, REACH).map(|beside| NoteId::at(&note.scope, note.trust, &beside)))
             .filter(|id| !known.contains(id))
@@ -208,12 +213,14 @@ fn judged(query: &str, read: Vec<Read>, profile: &Profile) -> Vec<Candidate> {
     let found = relevances(query, &turns, profile.notes);
     let of_turns: BTreeMap<usize, (f64, f64)> =
         placed.iter().zip(found).map(|((at, ..), one)| (*at, (one.words, one.whole))).collect();
-    let by_id: BTreeMap<NoteId, &Arc<Note>> =
-        placed.iter().map(|(_, one, _)| (one.stored.note.id, &one.stored.note)).collect();
+    let turn_at: BTreeMap<(&Scope, &str, u32), &Arc<Note>> = placed
+        .iter()
+        .map(|(_, one, place)| ((&one.stored.note.scope, &*place.thread, place.position), &one.stored.note))
+        .collect();
     let beside = |note: &Note| -> Vec<Arc<Note>> {
         let places = note.place.iter().flat_map(|place| around(place, 1));
-        let ids = places.map(|place| NoteId::at(&note.scope, note.trust, &place));
-        ids.filter_map(|id| by_id.get(&id).map(|note| Arc::clone(note))).collect()
+        let turns = places.filter_map(|place| turn_at.get(&(&note.scope, &*place.thread, place.position)).copied());
+        turns.map(Arc::clone).collect()
     };
     let arounds: Vec<Vec<Arc<Note>>> = read.iter().map(|one| beside(&one.stored.note)).collect();
     let Profile { notes: weights, .. } = profile;
