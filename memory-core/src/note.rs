@@ -594,10 +594,12 @@ mod tests {
         ) {
             let scopes = scopes.map(|path| Scope::try_from(path.to_owned()).unwrap());
             let places = [0, 1].map(|n| Place::new(threads[n].clone(), positions[n]));
+            let said = places[0].clone().at(at(5));
             let ids = [0, 1].map(|n| NoteId::at(&scopes[n], trusts[n], &places[n]));
             let same = (&scopes[0], trusts[0], &places[0]) == (&scopes[1], trusts[1], &places[1]);
             prop_assert_eq!(ids[0] == ids[1], same);
-            let Place { thread, position, .. } = &places[0];
+            prop_assert_eq!(NoteId::at(&scopes[0], trusts[0], &said), ids[0], "the moment is no part of it");
+            let Place { thread, position, at: _ } = &places[0];
             for text in [thread.clone(), format!("{position}\n{thread}"), format!("{position} {thread}"), places[0].to_string()] {
                 prop_assert_ne!(ids[0], NoteId::of(&scopes[1], trusts[1], &text));
             }

@@ -217,6 +217,11 @@ pub struct Profile {
     /// MMR, Diversity-Based Reranking", 1998).
     pub diversity: f64,
     /// The relevance below which nothing is returned.
+    ///
+    /// What it should be depends on the texts and the embedder. With the offline embedder, over 1,500 runs of `replay`, the best
+    /// relevance of tasks of the same kind was 0.24 in the median and above 0.09 in 95 %, that of questions about something else
+    /// entirely 0.11 in the median and below 0.18 in 95 %: the default cuts only what has next to nothing in common; 0.15 abstains
+    /// from most of what is foreign, and from one in five tasks that it could help with.
     pub threshold: f64,
     /// How many of the episodes found are looked at closely, 1 to 100.
     pub depth: usize,

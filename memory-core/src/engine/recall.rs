@@ -306,7 +306,7 @@ impl Memory {
             return (Vec::new(), None);
         }
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        match reranked(&**reranker, &strip_recalled(query), &texts).await {
+        match reranked(&**reranker, strip_recalled(query).trim(), &texts).await {
             Ok(opinions) => (opinions, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
         }

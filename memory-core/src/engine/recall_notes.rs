@@ -146,9 +146,13 @@ impl Memory {
         };
         let mut closest = best(BY_WORDS, &|hit| hit.words);
         closest.append(&mut best(BY_VECTOR, &|hit| hit.vector));
-        // A text comes up to once a scope.
-        let relevant = best(scopes * k, &|hit| profile.notes.relevance(hit));
-        hits.retain(|hit| closest.contains(&hit.key) || relevant.contains(&hit.key));
+        let relevance = |hit: &Hit| profile.notes.relevance(hit);
+        hits.sort_by(|a, b| relevance(b).total_cmp(&relevance(a)));
+        // A text comes up to once a scope, and salience and recency decide no more than their shares: what is less relevant than
+        // this is not among the best.
+        let last = (scopes * k).min(hits.len()).saturating_sub(1);
+        let least = hits.get(last).map_or(0.0, relevance) * (1.0 - profile.salience - profile.recency);
+        hits.retain(|hit| closest.contains(&hit.key) || relevance(hit) >= least);
         Ok((hits, closest))
     }
 

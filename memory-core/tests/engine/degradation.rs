@@ -44,7 +44,7 @@ async fn an_episode_without_a_vector_is_kept_and_found_by_words() {
         assert_eq!(logged.vector, None);
         let found = memory.recall(&Task::new("login"), 1).await.unwrap();
         assert_eq!((found.episodes[0].episode.id, found.degraded), (ack.episode, None));
-        assert!(found.episodes[0].words > 0.0 && found.episodes[0].vector == 0.0);
+        assert!(found.episodes[0].parts.words > 0.0 && found.episodes[0].parts.vector == 0.0);
         assert_eq!(memory.patterns().await.unwrap().len(), 2, "it is learned from as well");
     }
 }
@@ -59,7 +59,7 @@ async fn recalling_goes_on_by_words_and_says_so() {
         let found = memory.recall(&Task::new("login"), 5).await.unwrap();
         assert!(found.degraded.as_ref().is_some_and(|degraded| degraded.contains(why)), "{:?}", found.degraded);
         assert_eq!(found.episodes[0].episode.id, ack.episode);
-        assert!(found.episodes[0].words > 0.0 && found.episodes[0].vector == 0.0);
+        assert!(found.episodes[0].parts.words > 0.0 && found.episodes[0].parts.vector == 0.0);
     }
     for (fault, _) in faults() {
         embedder.script(fault);
@@ -76,7 +76,7 @@ async fn words_and_vector_together_decide_the_order() {
     let whole = memory.record(worked("fix login page", &[])).await.unwrap().episode;
     let found = memory.recall(&Task::new("fix login"), 2).await.unwrap().episodes;
     assert_eq!([found[0].episode.id, found[1].episode.id], [whole, bare]);
-    assert!(found[0].words < found[1].words, "by words alone it would be the other way: {found:?}");
+    assert!(found[0].parts.words < found[1].parts.words, "by words alone it would be the other way: {found:?}");
 }
 
 /// An embedder that gives one vector for everything, and whose health is what it was told.

@@ -298,7 +298,7 @@ async fn an_orphan_enters_the_log_as_interrupted_and_teaches() {
     assert_eq!(counts(&elsewhere.patterns().await.unwrap(), "transition []", "read"), [1, 1, 0]);
     assert_eq!(other.patterns().await.unwrap(), [], "it belongs to its scope");
     let found = elsewhere.recall(&Task::new("fix").domain("web"), 1).await.unwrap().episodes;
-    assert!(found[0].episode.id == id && found[0].vector > 0.99, "{found:?}");
+    assert!(found[0].episode.id == id && found[0].parts.vector > 0.99, "{found:?}");
     other.project().await.unwrap();
     assert_eq!(fold_of_log(&other, other.learner()).await, elsewhere.patterns().await.unwrap());
     assert_eq!(elsewhere.resume(id).await.unwrap_err().kind(), ErrorKind::EpisodeClosed);

@@ -17,12 +17,15 @@ mod note_changes;
 mod note_lists;
 mod notes;
 mod patterns;
+mod profiles;
 mod projection;
 mod prompt;
 mod recall;
+mod rerankers;
 mod retries;
 mod review;
 mod suggest;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;

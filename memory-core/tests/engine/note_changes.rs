@@ -50,7 +50,7 @@ async fn what_a_change_names_takes_the_place_of_what_was_told() {
     assert_eq!(stored(&memory).await.notes, 1);
     assert!(recalled(&memory, "tabs").await.iter().all(|text| text == "use spaces"), "found by likeness at most");
     let found = memory.recall_notes("use spaces", 1).await.unwrap().notes.remove(0);
-    assert!(found.words > 0.0 && found.vector > 0.999, "{found:?}");
+    assert!(found.parts.words > 0.0 && found.parts.vector > 0.999, "{found:?}");
     // The old text is free again.
     assert!(!tell(&memory, "use tabs").await.merged);
 }

@@ -70,7 +70,7 @@ async fn many_notes_are_told_in_order_and_in_few_calls() {
     assert!(all_notes(&memory).await.iter().all(|stored| stored.vector.is_some()));
     // Each has the vector of its own text.
     let found = memory.recall_notes("note 417", 1).await.unwrap().notes.remove(0);
-    assert!(found.note.text == "note 417" && found.vector > 0.999, "{found:?}");
+    assert!(found.note.text == "note 417" && found.parts.vector > 0.999, "{found:?}");
 }
 
 /// However notes are told, at once or one by one, the same is there, but for the moments.

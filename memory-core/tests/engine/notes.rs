@@ -9,8 +9,8 @@ use memory_core::testkit::{EmbedderFault, Fault, FaultyEmbedder, FaultyStore, Ga
 use memory_core::text::mark_recalled;
 use memory_core::{
     Durability, ErrorKind, HashEmbedder, InMemoryStore, Key, Learner, Memory, MemoryStore, MemoryStoreExt, NewNote,
-    Note, NoteAck, NoteId, NoteKind, NoteQuery, Outcome, RecalledNote, Record, RecordKind, Recording, Scan, Source,
-    Status, Step, Stored, StoredNote, Task, Trust,
+    Note, NoteAck, NoteId, NoteKind, NoteQuery, Outcome, Profile, RecalledNote, Record, RecordKind, Recording, Scan,
+    Source, Status, Step, Stored, StoredNote, Task, Trust,
 };
 
 use crate::{Manual, clock, faulty, fresh, job, lost, over, stored, worked};
@@ -161,7 +161,7 @@ async fn a_note_without_a_vector_is_found_by_words_until_it_is_told_again() {
     assert_eq!(ack.degraded.as_deref(), Some("unavailable: scripted"));
     assert!(all_notes(&memory).await.iter().all(|stored| stored.vector.is_none()));
     let found = memory.recall_notes("tabs", 1).await.unwrap();
-    assert!(found.notes[0].words > 0.0 && found.notes[0].vector == 0.0 && found.degraded.is_none());
+    assert!(found.notes[0].parts.words > 0.0 && found.notes[0].parts.vector == 0.0 && found.degraded.is_none());
     assert_eq!(tell(&memory, "use tabs").await.degraded, None);
     assert!(all_notes(&memory).await.iter().all(|stored| stored.vector.is_some()), "of the session and of the agent");
     embedder.script(EmbedderFault::Fail(lost()));
@@ -270,30 +270,33 @@ async fn notes_are_scored_by_relevance_salience_and_recency() {
         tell(&memory, text).await;
     }
     let check = |recalled: &RecalledNote| {
-        let parts = [recalled.score, recalled.words, recalled.vector, recalled.salience, recalled.recency];
-        assert!(parts.iter().all(|part| (0.0..=1.0).contains(part)), "{recalled:?}");
-        let relevance = 0.6 * recalled.words + 0.4 * recalled.vector;
-        let expected = relevance * (0.6 + 0.2 * recalled.salience + 0.2 * recalled.recency);
+        let parts = &recalled.parts;
+        let shares = [parts.words, parts.vector, parts.relevance, parts.salience, parts.recency];
+        let mut all = shares.into_iter().chain([recalled.score]);
+        assert!(all.all(|part| (0.0..=1.0).contains(&part)), "{recalled:?}");
+        assert_eq!((parts.trace, parts.context, parts.evidence, parts.reranked), (0.0, 1.0, 1.0, None));
+        assert!((0.9 * parts.words + 0.1 * parts.vector - parts.relevance).abs() < 1e-12, "{recalled:?}");
+        let expected = parts.relevance * (1.0 - 0.1 - 0.2 + 0.1 * parts.recency + 0.2 * parts.salience);
         assert!((recalled.score - expected).abs() < 1e-12, "{recalled:?}");
     };
     let found = memory.recall_notes("deploy on Mondays", 100).await.unwrap().notes;
     found.iter().for_each(check);
     assert_eq!(found.iter().map(|recalled| &recalled.note.text[..]).collect::<Vec<_>>(), texts[..2]);
-    assert!(found[0].vector > 0.999 && found[0].salience == 0.5 && found[0].recency > 0.999_999);
+    assert!(found[0].parts.vector > 0.999 && found[0].parts.salience == 0.5 && found[0].parts.recency > 0.999_999);
     assert_eq!(memory.recall_notes("deploy on Mondays", 1).await.unwrap().notes.len(), 1);
 
     memory.remember(NewNote::new(texts[1]).salience(1.0)).await.unwrap();
     let salient = memory.recall_notes("deploy on Mondays only", 1).await.unwrap().notes.remove(0);
     check(&salient);
-    assert_eq!((&salient.note.text[..], salient.salience), (texts[1], 1.0));
+    assert_eq!((&salient.note.text[..], salient.parts.salience), (texts[1], 1.0));
     clock.advance(TimeDelta::days(90));
     let older = memory.recall_notes("deploy on Mondays only", 1).await.unwrap().notes.remove(0);
     check(&older);
-    assert!((older.recency - 0.5).abs() < 1e-6 && older.score < salient.score, "a half-life later: {older:?}");
+    assert!((older.parts.recency - 0.5).abs() < 1e-6 && older.score < salient.score, "a half-life later: {older:?}");
     tell(&memory, texts[1]).await;
     let (_, behind) = session_over(store).await;
     let future = behind.recall_notes("deploy on Mondays only", 1).await.unwrap().notes.remove(0);
-    assert_eq!(future.recency, 1.0, "told by a process whose clock is ahead");
+    assert_eq!(future.parts.recency, 1.0, "told by a process whose clock is ahead");
 }
 
 /// Salience and recency decide among notes that are about as relevant, however many of these there are.
@@ -304,13 +307,13 @@ async fn the_best_are_found_among_many() {
         let note = NewNote::new(format!("deploy rule{n}")).salience(f64::from(n % 10) / 10.0);
         memory.remember(note).await.unwrap();
     }
-    let all = memory.recall_notes("deploy", 100).await.unwrap().notes;
+    let all = memory.recall_notes_with("deploy", 100, &Profile::default()).await.unwrap().notes;
     assert_eq!(all.len(), 40);
     assert!(all.is_sorted_by(|a, b| a.score >= b.score));
     for k in [1, 4, 10] {
-        assert_eq!(memory.recall_notes("deploy", k).await.unwrap().notes, all[..k]);
+        assert_eq!(memory.recall_notes_with("deploy", k, &Profile::default()).await.unwrap().notes, all[..k]);
     }
-    let relevance = |recalled: &RecalledNote| 0.6 * recalled.words + 0.4 * recalled.vector;
+    let relevance = |recalled: &RecalledNote| recalled.parts.relevance;
     assert!(!all.is_sorted_by(|a, b| relevance(a) >= relevance(b)), "salience decides as well");
 }
 
@@ -615,7 +618,7 @@ async fn many_untrusted_notes_neither_come_up_nor_crowd_out_a_trusted_one() {
             open.recall(k).await.unwrap().notes,
         ] {
             assert_eq!(notes.iter().map(|one| one.note.id).collect::<Vec<_>>(), [id], "k = {k}");
-            assert!(notes[0].words > 0.0);
+            assert!(notes[0].parts.words > 0.0);
         }
     }
     assert_eq!(listed(&memory).await.len(), 301, "of this session, all of them kept");
@@ -744,15 +747,17 @@ async fn what_the_memory_supplied_is_not_learned_again() {
     let vector = async |memory: &Memory, id| memory.store().get_episode(id).await.unwrap().unwrap().vector;
     assert_eq!(vector(&told, told_id).await, vector(&plain, plain_id).await);
     let by_words = told.recall(&Task::new("walrus offline"), 5).await.unwrap();
-    assert!(by_words.episodes.iter().all(|one| one.words == 0.0), "{by_words:?}");
-    assert!(by_words.notes.iter().all(|one| one.words == 0.0), "{by_words:?}");
+    assert!(by_words.episodes.iter().all(|one| one.parts.words == 0.0), "{by_words:?}");
+    assert!(by_words.notes.iter().all(|one| one.parts.words == 0.0), "{by_words:?}");
     // Nor does it ask for anything.
     for query in ["fix the login test", "use tabs"] {
         let with = Task::new(format!("{marked}{query}"));
         let [a, b] = [told.recall(&with, 5).await.unwrap(), told.recall(&Task::new(query), 5).await.unwrap()];
         let same = |found: &memory_core::Recollection| {
-            let episodes: Vec<_> = found.episodes.iter().map(|one| (one.episode.id, one.words, one.vector)).collect();
-            let notes: Vec<_> = found.notes.iter().map(|one| (one.note.id, one.words, one.vector)).collect();
+            let episodes: Vec<_> =
+                found.episodes.iter().map(|one| (one.episode.id, one.parts.words, one.parts.vector)).collect();
+            let notes: Vec<_> =
+                found.notes.iter().map(|one| (one.note.id, one.parts.words, one.parts.vector)).collect();
             (episodes, notes, found.pitfalls.clone(), found.degraded.clone())
         };
         assert_eq!(same(&a), same(&b));

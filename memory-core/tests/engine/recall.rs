@@ -1,7 +1,8 @@
 //! The episodes most like a task, and what went wrong in them.
 
-use memory_core::{Memory, Outcome, Recording, Status, Step, Task};
+use memory_core::{Intent, Memory, Outcome, Profile, Recording, Status, Step, Task};
 
+use crate::profiles::check;
 use crate::{failed, fresh, record_all, worked};
 
 #[tokio::test(start_paused = true)]
@@ -13,13 +14,8 @@ async fn the_most_similar_episodes_come_first() {
     let order: Vec<&str> = found.episodes.iter().map(|recalled| &recalled.episode.task.text[..]).collect();
     assert_eq!(order, [texts[1], texts[2]], "what has nothing in common is not similar");
     assert!(found.episodes.is_sorted_by(|a, b| a.score >= b.score));
-    for recalled in &found.episodes {
-        for part in [recalled.score, recalled.words, recalled.vector] {
-            assert!((0.0..=1.0).contains(&part), "{recalled:?}");
-        }
-        assert!((0.6 * recalled.words + 0.4 * recalled.vector - recalled.score).abs() < 1e-12);
-    }
-    assert!(found.episodes[0].vector > 0.999);
+    found.episodes.iter().for_each(|recalled| check(recalled, &Profile::of(Intent::Debugging)));
+    assert!(found.episodes[0].parts.vector > 0.999);
     assert_eq!(found.degraded, None);
     let best = memory.recall(&Task::new("fix the login page"), 1).await.unwrap();
     assert_eq!(best.episodes, found.episodes[..1]);
