@@ -225,7 +225,9 @@ impl Trial {
     /// When the store fails.
     pub async fn recall(&self, kind: Kind, queries: &[Query]) -> f64 {
         let (mut shares, mut asked) = (0.0, 0_u32);
-        for query in queries.iter().filter(|query| kind.asks(query)) {
+        // Exact searches miss nothing or are wrong at once.
+        let most = if kind == Kind::Exact { 20 } else { queries.len() };
+        for query in queries.iter().filter(|query| kind.asks(query)).take(most) {
             let found: HashSet<usize> = match kind.search(query) {
                 Some(search) => search_and_get(&self.store, &search).await.iter().filter_map(place).collect(),
                 None => self.scan(query).into_iter().map(|(number, _)| number).collect(),

@@ -390,3 +390,162 @@ impl fmt::Debug for HybridIndex {
         f.debug_struct("HybridIndex").field("version", &self.version).field("stats", &self.stats()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testkit::samples::{self, logged, logged_with, noted, vector};
+    use crate::{ErrorKind, NoteFilter};
+
+    const WORDS: [&str; 6] = ["login", "test", "deploy", "query", "report", "token"];
+
+    /// Episode or note `n`, with what `seed` decides: scope, words, step, vector.
+    fn record(n: u32, seed: u32) -> Record {
+        let pick = |shift: u32| WORDS[(seed >> shift) as usize % WORDS.len()];
+        let text = format!("{} {} {}", pick(0), pick(3), pick(6));
+        let scope = if seed & 512 == 0 { Scope::default() } else { samples::scope("default/other") };
+        let near =
+            vector(&[1.0, f32::from(u8::try_from(seed % 7).unwrap()), f32::from(u8::try_from(seed % 5).unwrap())]);
+        if n.is_multiple_of(3) {
+            let mut note = samples::note(n, &text);
+            (note.scope, note.expires_at) = (scope, seed.is_multiple_of(4).then(|| samples::time(9)));
+            return noted(note);
+        }
+        let mut episode = samples::episode(n, &text);
+        (episode.scope, episode.task.domain) = (scope, Some(pick(9).to_owned()));
+        episode.steps = vec![crate::Step::new(pick(12)).ok(pick(15))];
+        if seed & 1_024 == 0 { logged_with(episode, near) } else { logged(episode) }
+    }
+
+    fn built(records: impl IntoIterator<Item = (u64, Record)>) -> HybridIndex {
+        let mut index = HybridIndex::new();
+        for (version, record) in records {
+            index.put(Version(version), Entry::of(&record).unwrap());
+        }
+        index
+    }
+
+    /// All kinds of searches.
+    fn searches() -> Vec<Search> {
+        let mut searches = Vec::new();
+        for scope in [Scope::default(), samples::scope("default/other"), samples::scope("nobody")] {
+            let any = || Search::new(scope.clone()).text("login token report").vector(Some(vector(&[1.0, 2.0, 3.0])));
+            searches.extend([
+                any().trace(true),
+                any().k(2).filter(Filter::default().domain("deploy")),
+                any().for_notes(NoteFilter::default().alive_at(samples::time(10))),
+            ]);
+        }
+        searches
+    }
+
+    fn answers(index: &HybridIndex, vectors: &HashMap<Key, Vector>) -> Vec<Vec<Hit>> {
+        searches().iter().map(|search| index.search(search, |key| vectors.get(key).cloned())).collect()
+    }
+
+    proptest! {
+        /// Whatever was put, replaced and removed: an index is what one of the rest alone is, and its snapshot is, too.
+        #[test]
+        fn an_index_is_what_is_left(
+            changes in vec((0..40_u32, prop::option::weighted(0.7, any::<u32>())), 0..120),
+        ) {
+            let mut index = HybridIndex::new();
+            let mut left = std::collections::BTreeMap::new();
+            for (version, (n, change)) in (1..).zip(changes) {
+                match change.map(|seed| record(n, seed)) {
+                    Some(record) => {
+                        index.put(Version(version), Entry::of(&record).unwrap());
+                        left.insert(n, (version, record));
+                    }
+                    None => {
+                        let any = record(n, 0);
+                        index.remove(Version(version), &any.key());
+                        left.remove(&n);
+                    }
+                }
+            }
+            let mut rest: Vec<(u64, Record)> = left.into_values().collect();
+            rest.sort_by_key(|(version, _)| *version);
+            let vectors = rest.iter().filter_map(|(_, record)| Some((record.key(), record.searchable()?.vector?.clone())));
+            let vectors: HashMap<Key, Vector> = vectors.collect();
+            let expected = answers(&built(rest.clone()), &HashMap::new());
+            prop_assert_eq!(&answers(&index, &HashMap::new()), &expected);
+            prop_assert_eq!(index.stats().documents, rest.len() as u64);
+            let mut again = HybridIndex::from_bytes(&index.to_bytes()).unwrap();
+            prop_assert_eq!(again.version(), index.version());
+            prop_assert_eq!(&answers(&again, &vectors), &expected);
+            // It goes on from there.
+            let more = (1_000..1_020).map(|n| record(n, n * 7_919));
+            for (version, record) in (1_000..).zip(more) {
+                let entry = Entry::of(&record).unwrap();
+                again.put(Version(version), entry.clone());
+                index.put(Version(version), entry);
+            }
+            prop_assert_eq!(answers(&again, &vectors), answers(&index, &HashMap::new()));
+        }
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_refused() {
+        let mut index = built((1..).zip((0..9).map(|n| record(n, n * 31))));
+        index.remove(Version(99), &record(4, 0).key());
+        let bytes = index.to_bytes();
+        assert!(HybridIndex::from_bytes(&bytes).is_ok());
+        let refused = |bytes: &[u8]| HybridIndex::from_bytes(bytes).unwrap_err().kind() == ErrorKind::Corrupt;
+        for place in 0..bytes.len() {
+            assert!(refused(&bytes[..place]), "cut at {place}");
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 1 << (place % 8);
+            assert!(refused(&flipped), "flipped at {place}");
+            // As if by someone who knows of the checksum: an error or another index, and no panic.
+            if place >= 16 {
+                let checksum = xxhash_rust::xxh3::xxh3_64(&flipped[16..]);
+                flipped[8..16].copy_from_slice(&checksum.to_ne_bytes());
+                if let Ok(index) = HybridIndex::from_bytes(&flipped) {
+                    answers(&index, &HashMap::new());
+                }
+            }
+        }
+        assert!(refused(&[bytes, vec![0]].concat()), "something behind it");
+        assert!(refused(b"") && refused(&[7; 1_000]));
+    }
+
+    #[test]
+    fn what_was_removed_makes_room() {
+        let mut index = built((1..).zip((0..3_000).map(|n| record(n, n * 7_919))));
+        let full = index.stats();
+        assert_eq!((full.documents, full.removed), (3_000, 0));
+        assert!(full.terms > 0 && full.postings > 3_000 && full.bytes > 100_000, "{full:?}");
+        for n in (0..3_000).filter(|n| n % 10 != 0) {
+            index.remove(Version(4_000 + u64::from(n)), &record(n, 0).key());
+        }
+        let rest = index.stats();
+        assert_eq!(rest.documents, 300);
+        assert!(rest.removed <= 4 * (MOST_REMOVED as u64 + 1) && rest.postings < full.postings / 2, "{rest:?}");
+        let left = (1..).zip((0..3_000).map(|n| record(n, n * 7_919))).filter(|(version, _)| version % 10 == 1);
+        assert_eq!(answers(&index, &HashMap::new()), answers(&built(left), &HashMap::new()));
+        for n in (0..3_000).step_by(10) {
+            index.remove(Version(9_000), &record(n, 0).key());
+        }
+        assert_eq!((index.stats().documents, index.stats().postings), (0, 0));
+        assert_eq!(index.scopes.len(), 4, "two scopes of two kinds");
+        index.put(Version(9_001), Entry::of(&record(1, 1)).unwrap());
+        assert_eq!(index.scopes.len(), 4, "empty ones are used again");
+    }
+
+    #[test]
+    fn a_vector_that_only_the_store_has_is_asked_for() {
+        let record = logged_with(samples::episode(1, "login"), vector(&[0.0, 2.0, 0.0]));
+        let mut index = HybridIndex::new();
+        index.put(Version(1), Entry::of(&record).unwrap().without_vector());
+        let near = |dimensions: &[f32]| Search::new(Scope::default()).vector(Some(vector(dimensions)));
+        let known = |key: &Key| (*key == record.key()).then(|| vector(&[0.0, 2.0, 0.0]));
+        assert_eq!(index.search(&near(&[0.0, 1.0, 0.0]), known)[0].vector, 1.0);
+        assert_eq!(index.search(&near(&[0.0, 1.0, 0.0]), |_| None), []);
+        let wide = vec![1.0; 5_000];
+        assert_eq!(index.search(&near(&wide), known), [], "of another length than all that is there");
+    }
+}
