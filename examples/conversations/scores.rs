@@ -26,6 +26,9 @@ impl Figures {
     }
 }
 
+/// What is averaged over, and the figures.
+type Row = (String, Vec<Figures>);
+
 /// The figures of all questions, by what they are averaged over.
 #[derive(Debug, Default)]
 pub(crate) struct Scores {
@@ -40,13 +43,13 @@ impl Scores {
     }
 
     /// The means over all questions, over those that can be answered, over each category, and over each conversation.
-    fn rows(&self) -> (Vec<(String, Vec<Figures>)>, Vec<(String, Vec<Figures>)>) {
+    fn rows(&self) -> [Vec<Row>; 2] {
         let all: Vec<Figures> = self.categories.values().flatten().copied().collect();
         let answerable = self.categories.iter().filter(|(category, _)| *category != "adversarial");
         let answerable = answerable.flat_map(|(_, figures)| figures).copied().collect();
         let mut rows = vec![("all".to_owned(), all), ("nonadversarial".to_owned(), answerable)];
         rows.extend(self.categories.clone());
-        (rows, self.conversations.clone().into_iter().collect())
+        [rows, self.conversations.clone().into_iter().collect()]
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -56,7 +59,7 @@ impl Scores {
             object.insert("n".to_owned(), json!(figures.len()));
             Value::Object(object)
         };
-        let (rows, conversations) = self.rows();
+        let [rows, conversations] = self.rows();
         let mut json: Map<String, Value> = rows.iter().map(|(name, figures)| (name.clone(), object(figures))).collect();
         let conversations = conversations.iter().map(|(name, figures)| (name.clone(), object(figures)));
         json.insert("conversations".to_owned(), Value::Object(conversations.collect()));
@@ -66,7 +69,7 @@ impl Scores {
     pub(crate) fn table(&self) -> String {
         let titles: String = NAMES.iter().map(|name| format!("{name:>9}")).collect();
         let mut table = format!("{:16}{:>6}{titles}", "", "n");
-        let (rows, conversations) = self.rows();
+        let [rows, conversations] = self.rows();
         for (name, figures) in rows.iter().chain(&conversations) {
             let means: String = means(figures).iter().map(|mean| format!("{mean:9.3}")).collect();
             table += &format!("\n{name:16}{:6}{means}", figures.len());

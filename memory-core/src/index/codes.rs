@@ -82,7 +82,10 @@ impl Codes {
                 self.bits.resize(before * words.len(), 0);
                 self.bits.extend_from_slice(&words);
             }
-            None => self.bits.extend(std::iter::repeat_n(0, if before == 0 { 0 } else { self.bits.len() / before })),
+            None => {
+                let width = self.bits.len().checked_div(before).unwrap_or_default();
+                self.bits.extend(std::iter::repeat_n(0, width));
+            }
         }
     }
 

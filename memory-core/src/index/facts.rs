@@ -150,10 +150,11 @@ impl FactIndex {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let label = |(label, documents): (&Box<str>, &Vec<u32>)| label.len() + documents.capacity() * size_of::<u32>();
         let entry = size_of::<(Box<str>, Vec<u32>)>() + 1;
         let sparse =
             self.expiries.len() * size_of::<(u32, DateTime<Utc>)>() + self.sessions.len() * size_of::<(u32, u32)>();
-        self.labels.iter().map(label).sum::<usize>() + self.labels.capacity() * entry + sparse
+        let names: usize = self.labels.keys().map(|label| label.len()).sum();
+        let lists: usize = self.labels.values().map(|documents| documents.capacity() * size_of::<u32>()).sum();
+        names + lists + self.labels.capacity() * entry + sparse
     }
 }

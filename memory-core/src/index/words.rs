@@ -205,11 +205,10 @@ impl WordIndex {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let term = |(term, postings): (&Box<str>, &Postings)| {
-            term.len() + postings.documents.capacity() * size_of::<u32>() + postings.frequencies.capacity()
-        };
+        let names: usize = self.terms.keys().map(|term| term.len()).sum();
+        let list = |one: &Postings| one.documents.capacity() * size_of::<u32>() + one.frequencies.capacity();
+        let lists: usize = self.terms.values().map(list).sum();
         let entry = size_of::<(Box<str>, Postings)>() + 1;
-        let lists: usize = self.terms.iter().map(term).sum();
-        lists + self.terms.capacity() * entry + self.lengths.capacity() * size_of::<u32>()
+        names + lists + self.terms.capacity() * entry + self.lengths.capacity() * size_of::<u32>()
     }
 }

@@ -317,9 +317,9 @@ fn keys(n: u32) -> [Key; 2] {
 pub async fn search_takes_rare_words_first(store: &dyn MemoryStore) {
     let note = |n: u32| {
         let mut words = vec!["everywhere always usually normally".to_owned(), format!("alone{n}")];
-        words.extend((n % 3 > 0).then(|| "often".to_owned()));
-        words.extend((n % 2 == 0).then(|| "often also".to_owned()));
-        words.extend((n % 5 == 0).then(|| "seldom ".repeat(1 + n as usize % 4)));
+        words.extend((!n.is_multiple_of(3)).then(|| "often".to_owned()));
+        words.extend(n.is_multiple_of(2).then(|| "often also".to_owned()));
+        words.extend(n.is_multiple_of(5).then(|| "seldom ".repeat(1 + n as usize % 4)));
         noted(samples::note(n, &words.join(" ")))
     };
     for part in 0..5 {
