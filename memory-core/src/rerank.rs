@@ -8,6 +8,10 @@ use crate::{Error, Result};
 
 /// Scores texts against a query, more slowly and better than a search: a cross-encoder, a model, a rule of the program's own.
 ///
+/// A recall asks it once about episodes and once about notes: about as many of the most relevant as are wanted or as its
+/// [`Profile::depth`](crate::Profile::depth) says, whichever is more. Its answer takes the place of their relevance, and nothing
+/// that it was not asked about is returned.
+///
 /// ```
 /// use async_trait::async_trait;
 /// use memory_core::{InMemoryStore, Memory, Reranker, Result};

@@ -262,7 +262,7 @@ async fn a_process_can_be_killed_while_it_records_and_learns() {
     for episode in &episodes {
         let found = memory.recall(&episode.task, 1).await.unwrap().episodes;
         assert_eq!(&found[0].episode, episode);
-        assert!(found[0].words > 0.0 && found[0].vector > 0.999, "{found:?}");
+        assert!(found[0].parts.words > 0.0 && found[0].parts.vector > 0.999, "{found:?}");
     }
     memory.close().await.unwrap();
     assert_sound(&path).await;

@@ -254,7 +254,7 @@ async fn what_is_told_in_other_processes_is_recalled_and_adds_up() {
     let note = &found[0].note;
     assert_eq!((found.len(), note.scope.as_str(), note.seen, note.sessions()), (1, "acme/coder", 3, 3));
     assert_eq!(note.tags.len(), 3);
-    assert!(found[0].words > 0.0 && found[0].vector > 0.0);
+    assert!(found[0].parts.words > 0.0 && found[0].parts.vector > 0.0);
     memory.close().await.unwrap();
     assert_sound(path.as_ref()).await;
 }

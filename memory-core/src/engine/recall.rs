@@ -258,7 +258,8 @@ impl Memory {
             let moved = agreed(&episodes, &relevances[..close], profile.agreement);
             relevances[..close].copy_from_slice(&moved);
         }
-        let (opinions, degraded) = self.opinions(&task.text, || episodes.iter().map(|one| described(one))).await;
+        let texts = || stored.iter().map(|logged| described(&logged.episode));
+        let (opinions, degraded) = self.opinions(&task.text, texts).await;
 
         let candidates = hits.iter().zip(stored).zip(relevances).enumerate();
         let candidates = candidates.map(|(place, (((hit, _), logged), relevance))| {

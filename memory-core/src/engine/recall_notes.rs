@@ -100,6 +100,9 @@ impl Memory {
         let close = candidates.len().min(profile.depth.max(k));
         let texts = || candidates[..close].iter().map(|one| one.stored.note.text.clone());
         let (opinions, degraded) = self.opinions(query, texts).await;
+        if !opinions.is_empty() {
+            candidates.truncate(close);
+        }
         for (one, opinion) in candidates.iter_mut().zip(opinions) {
             (one.parts.reranked, one.parts.relevance) = (Some(opinion), opinion);
         }

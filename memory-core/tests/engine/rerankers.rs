@@ -12,11 +12,14 @@ use crate::{clock, lost};
 
 type Answer = fn(&[&str]) -> Result<Vec<f64>>;
 
+/// A query and the texts to be scored.
+type Question = (String, Vec<String>);
+
 /// A reranker that answers as it was told, and keeps what it was asked.
 #[derive(Clone, Debug)]
 struct Scripted {
     answer: Answer,
-    asked: Arc<Mutex<Vec<(String, Vec<String>)>>>,
+    asked: Arc<Mutex<Vec<Question>>>,
 }
 
 impl Scripted {
@@ -24,7 +27,7 @@ impl Scripted {
         Self { answer, asked: Arc::default() }
     }
 
-    fn asked(&self) -> Vec<(String, Vec<String>)> {
+    fn asked(&self) -> Vec<Question> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 }
@@ -133,13 +136,17 @@ async fn it_is_asked_once_with_the_query_and_the_texts() {
     memory.recall_notes(&format!("{}login", mark_recalled("walrus")), 1).await.unwrap();
     assert_eq!(reranker.asked()[0].0, "login");
 
-    // Only those are looked at closely that the profile says.
-    let profile = Profile::default().with_depth(1);
-    let found = memory.recall_with(&Task::new("fix the login page"), 3, &profile).await.unwrap();
-    let asked = reranker.asked();
-    let of_episodes = asked.iter().find(|(_, texts)| texts[0].contains("done")).unwrap();
-    assert_eq!(of_episodes.1.len(), 1);
-    assert_eq!(found.episodes.iter().filter(|one| one.parts.reranked.is_some()).count(), 1);
+    // It is asked of as many as are looked at closely, or are wanted, and nothing else comes.
+    let task = Task::new("fix the login page");
+    for (k, depth, expected) in [(1, 1, 1), (1, 2, 2), (3, 1, 3)] {
+        let profile = Profile::default().with_depth(depth).with_threshold(0.0);
+        let found = memory.recall_with(&task, k, &profile).await.unwrap();
+        let asked = reranker.asked();
+        assert!(asked.iter().all(|(_, texts)| texts.len() == expected), "{asked:?}");
+        assert_eq!((found.episodes.len(), found.notes.len()), (k, k));
+        assert!(found.episodes.iter().all(|one| one.parts.reranked.is_some()));
+        assert!(found.notes.iter().all(|one| one.parts.reranked.is_some()));
+    }
 }
 
 #[tokio::test(start_paused = true)]
