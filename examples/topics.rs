@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use knowhow_examples::{StoreChoice, progress};
+use knowhow_examples::{AnyError, StoreChoice, exit_code, progress};
 use memory_core::{EpisodeId, Memory, Outcome, Recording, Step, Task};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
@@ -259,26 +259,14 @@ struct Figures {
     same_topic_at_1: f64,
 }
 
-type AnyError = Box<dyn std::error::Error>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(Arguments::parse()).await)
 }
 
 async fn run(arguments: Arguments) -> Result<(), AnyError> {
     let mut world = World::new(arguments.seed);
-    let memory = arguments.store.build(Memory::builder()).await?;
-    let held = memory.health().await?.store.episodes;
-    if held > 0 {
-        return Err(format!("{} holds {held} episodes already; name a new file", memory.store()).into());
-    }
+    let memory = arguments.store.build_new(Memory::builder()).await?;
     let bar = progress(arguments.episodes, "episodes");
     bar.set_message("recording");
     let mut topics: HashMap<EpisodeId, usize> = HashMap::new();

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use clap::Parser;
-use knowhow_examples::{StoreChoice, progress, read_lines};
+use knowhow_examples::{AnyError, StoreChoice, exit_code, progress, read_lines};
 use memory_core::{Memory, NewNote, NoteId, Place, Scope, Search, Source};
 use scores::{Figures, Scores};
 use serde::Deserialize;
@@ -75,17 +75,9 @@ struct Question {
     evidence: Vec<String>,
 }
 
-type AnyError = Box<dyn std::error::Error>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(Arguments::parse()).await)
 }
 
 async fn run(arguments: Arguments) -> Result<(), AnyError> {
@@ -100,11 +92,7 @@ async fn run(arguments: Arguments) -> Result<(), AnyError> {
     if let Some(path) = &arguments.vectors {
         builder = builder.embedder(GivenVectors::read(path)?);
     }
-    let memory = arguments.store.build(builder).await?;
-    let held = memory.health().await?.store.notes;
-    if held > 0 {
-        return Err(format!("{} holds {held} notes already; name a new file", memory.store()).into());
-    }
+    let memory = arguments.store.build_new(builder).await?;
     // Before the work, so that a path that cannot be written is told at once.
     let json_file = arguments.json.as_ref().map(File::create).transpose()?;
 

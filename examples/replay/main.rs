@@ -38,7 +38,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use habits::Claims;
-use knowhow_examples::{StoreChoice, progress, read_lines};
+use knowhow_examples::{AnyError, StoreChoice, exit_code, progress, read_lines};
 use memory_core::{EpisodeId, Memory, OpenEpisode, Scope};
 use scores::{ByDomain, Forecasts, MACRO_6, Ranks, Retrieval, Score, figure};
 use serde_json::{Value, json};
@@ -64,23 +64,16 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
-type AnyError = Box<dyn std::error::Error>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(Arguments::parse()).await)
 }
 
 async fn run(arguments: Arguments) -> Result<(), AnyError> {
     let (mut learn, test) = (read_lines(&arguments.learn)?, read_lines(&arguments.test)?);
     poison::poison(&mut learn, arguments.poison);
-    let memory = open(&arguments.store).await?;
+    let builder = Memory::builder().scope(Scope::new("replay")?.agent("learned")?);
+    let memory = arguments.store.build_new(builder).await?;
     // Before the work, so that a path that cannot be written is told at once.
     let json_file = arguments.json.as_ref().map(File::create).transpose()?;
     let began = Instant::now();
@@ -96,15 +89,6 @@ async fn run(arguments: Arguments) -> Result<(), AnyError> {
     }
     memory.close().await?;
     Ok(())
-}
-
-async fn open(choice: &StoreChoice) -> Result<Memory, AnyError> {
-    let builder = Memory::builder().scope(Scope::new("replay")?.agent("learned")?);
-    let memory = choice.build(builder).await?;
-    match memory.health().await?.store.episodes {
-        0 => Ok(memory),
-        held => Err(format!("{} holds {held} episodes already; name a new file", memory.store()).into()),
-    }
 }
 
 /// All figures.

@@ -5,11 +5,12 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::str::FromStr;
 
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
-use memory_core::{Error, InMemoryStore, Memory, MemoryBuilder};
+use memory_core::{InMemoryStore, Memory, MemoryBuilder, StoreHealth};
 use memory_storage_turso::TursoStore;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +18,20 @@ use serde::de::DeserializeOwned;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+/// Whatever can go wrong in an example.
+pub type AnyError = Box<dyn std::error::Error>;
+
+/// How an example ends: an error is told on standard error.
+pub fn exit_code(done: Result<(), AnyError>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Where an example keeps its memory.
 #[expect(clippy::exhaustive_enums, reason = "the examples know all stores")]
@@ -45,11 +60,26 @@ impl StoreChoice {
     ///
     /// # Errors
     /// Those of the store and of [`MemoryBuilder::build`].
-    pub async fn build(&self, builder: MemoryBuilder) -> Result<Memory, Error> {
-        match self {
-            Self::Memory => builder.store(InMemoryStore::new()).build().await,
-            Self::Turso(path) => builder.store(TursoStore::open(path).await?).build().await,
+    pub async fn build(&self, builder: MemoryBuilder) -> Result<Memory, AnyError> {
+        Ok(match self {
+            Self::Memory => builder.store(InMemoryStore::new()).build().await?,
+            Self::Turso(path) => builder.store(TursoStore::open(path).await?).build().await?,
+        })
+    }
+
+    /// The same over a store with nothing in it.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); that there is something in it.
+    pub async fn build_new(&self, builder: MemoryBuilder) -> Result<Memory, AnyError> {
+        let memory = self.build(builder).await?;
+        let held = memory.health().await?.store;
+        if held.episodes + held.notes > 0 {
+            let StoreHealth { episodes, notes, .. } = held;
+            let store = memory.store();
+            return Err(format!("{store} holds {episodes} episodes and {notes} notes already; name a new file").into());
         }
+        Ok(memory)
     }
 }
 
@@ -76,14 +106,8 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, String> {
 }
 
 /// A progress bar of so many things.
-///
-/// # Panics
-/// Never: its template is fixed.
-#[expect(clippy::expect_used, reason = "the template is fixed")]
 pub fn progress(length: usize, things: &str) -> ProgressBar {
-    let bar = ProgressBar::new(length as u64);
-    let style =
-        ProgressStyle::with_template(&format!("{{msg:28}} {{wide_bar}} {{pos}}/{{len}} {things}, {{eta}} left"));
-    bar.set_style(style.expect("a template that fits"));
-    bar
+    let template = format!("{{msg:28}} {{wide_bar}} {{pos}}/{{len}} {things}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length as u64).with_style(style)
 }

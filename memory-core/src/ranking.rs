@@ -6,10 +6,9 @@
 //!
 //! # Rare words first
 //! A word that most records have tells little about each, and costs the most to look up. The terms of a query are therefore
-//! taken rarest first, and those that would bring the records counted above [`CANDIDATES`] are *common*: a record is a
+//! taken rarest first, and those that would bring the records counted above a bound, [`candidates`], are *common*: a record is a
 //! candidate if it has a term that is not. The best candidates by the other terms, [`rescored`] of them, are then scored by the
-//! common ones, too. As long as the counts of all terms together are not above `CANDIDATES`, none is common and nothing is
-//! missed.
+//! common ones, too. As long as the counts of all terms together are within the bound, none is common and nothing is missed.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -22,8 +21,12 @@ use crate::text::each_term;
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
 
-/// How many records the terms of a query have together before terms become common.
-pub const CANDIDATES: u64 = 10_000;
+/// How many records the terms of a query have together before terms become common, in a collection of so many: 10,000, or a
+/// quarter of all if that is more.
+pub const fn candidates(documents: u64) -> u64 {
+    if documents > 40_000 { documents / 4 } else { 10_000 }
+}
+
 /// How often a term counts in one record at most: more would hardly change a score.
 pub const MOST_FREQUENT: u64 = 255;
 
@@ -121,7 +124,7 @@ impl Plan {
             // The rarest one that is found at all is taken whatever it costs.
             let first = counted == 0;
             counted += term.found;
-            first || counted <= CANDIDATES
+            first || counted <= candidates(collection.documents)
         });
         let rare = if exact { terms.len() } else { within.count() };
         let bound = terms.iter().map(|term| term.idf * (K1 + 1.0)).sum();

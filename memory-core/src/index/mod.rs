@@ -132,6 +132,8 @@ pub struct HybridIndex {
 /// What the searches of one scope and kind need. Documents are numbered by version.
 #[derive(Debug, Default)]
 struct ScopeIndex {
+    /// Whose they are; `None` as long as there is none.
+    name: Option<(Searched, Scope)>,
     documents: Vec<Document>,
     /// The documents that were not removed.
     live: Bits,
@@ -159,6 +161,13 @@ struct Scratch {
     distances: Vec<u16>,
 }
 
+impl Scratch {
+    fn bytes(&self) -> u64 {
+        let distances = self.distances.capacity() * size_of::<u16>();
+        (self.words.bytes() + self.trace.bytes() + distances) as u64
+    }
+}
+
 impl HybridIndex {
     /// An empty index.
     pub fn new() -> Self {
@@ -184,6 +193,7 @@ impl HybridIndex {
         }
         let place = size_of::<((Searched, Uuid), Place)>() + 1;
         stats.bytes += (self.places.capacity() * place) as u64;
+        stats.bytes += self.scratch().iter().map(Scratch::bytes).sum::<u64>();
         stats
     }
 
@@ -200,6 +210,7 @@ impl HybridIndex {
                     self.scopes.push(ScopeIndex::default());
                     number_of(self.scopes.len() - 1)
                 });
+                self.scopes[number as usize].name = Some(name.clone());
                 self.names.insert(name, number);
                 number
             }
@@ -231,8 +242,9 @@ impl HybridIndex {
         scope.words.forget(document);
         scope.trace.forget(document);
         if scope.removed == scope.documents.len() {
-            *scope = ScopeIndex::default();
-            self.names.retain(|_, named| *named != number);
+            if let Some(name) = std::mem::take(scope).name {
+                self.names.remove(&name);
+            }
             self.free.push(number);
         } else if scope.removed > MOST_REMOVED.max(scope.documents.len() / 8) {
             scope.compact();
@@ -291,12 +303,12 @@ impl ScopeIndex {
                 }
             }
         };
-        let mut near = match direction {
+        let near = match direction {
             Some(query) => self.codes.nearest(&Code::of(query), accepted, self.depth(search), &mut scratch.distances),
             None => Vec::new(),
         };
-        let mut compared: Vec<(f64, u32)> =
-            near.drain(..).filter_map(|document| Some((cosine(document)?, document))).collect();
+        let compared = near.into_iter().filter_map(|document| Some((cosine(document)?, document)));
+        let mut compared: Vec<(f64, u32)> = compared.collect();
         self.keep_best(&mut compared, search.k);
         let by_words = words.best.iter().chain(&trace.best).map(|document| (cosine(*document), *document));
         let compared = compared.into_iter().map(|(cosine, document)| (Some(cosine), document));

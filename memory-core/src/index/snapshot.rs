@@ -53,14 +53,15 @@ impl HybridIndex {
         for _ in 0..input.number()? {
             let kind = if input.number()? == 0 { Searched::Episodes } else { Searched::Notes };
             let name = String::from_utf8(input.array()?).map_err(|_| corrupt("a scope is no text"))?;
-            let scope = ScopeIndex::read(&mut input)?;
+            let name = (kind, Scope::try_from(name)?);
+            let scope = ScopeIndex { name: Some(name.clone()), ..ScopeIndex::read(&mut input)? };
             let number = number_of(index.scopes.len());
             index.places.reserve(scope.documents.len());
             for document in scope.live.iter() {
                 let id = scope.documents[document as usize].id;
                 index.places.insert((kind, id), Place { scope: number, document });
             }
-            index.names.insert((kind, Scope::try_from(name)?), number);
+            index.names.insert(name, number);
             index.scopes.push(scope);
         }
         if input.0.is_empty() { Ok(index) } else { Err(corrupt("something comes after its end")) }
@@ -69,7 +70,7 @@ impl HybridIndex {
 
 impl ScopeIndex {
     fn write(&self, out: &mut Writer) {
-        let Self { documents, live, removed: _, words, trace, codes, facts } = self;
+        let Self { name: _, documents, live, removed: _, words, trace, codes, facts } = self;
         out.array(&documents.iter().map(|one| *one.id.as_bytes()).collect::<Vec<_>>());
         out.array(&documents.iter().map(|one| one.version.0).collect::<Vec<_>>());
         out.moments(documents.iter().map(|one| one.at));
@@ -103,7 +104,7 @@ impl ScopeIndex {
         }
         let facts = FactIndex::read(input, count)?;
         let removed = count - live.count();
-        Ok(Self { documents, live, removed, words, trace, codes: Codes { bits, coded }, facts })
+        Ok(Self { name: None, documents, live, removed, words, trace, codes: Codes { bits, coded }, facts })
     }
 }
 

@@ -90,6 +90,10 @@ impl Scores {
     fn of(&self, document: u32) -> f64 {
         self.values[document as usize]
     }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.values.capacity() * size_of::<f64>() + self.touched.capacity() * size_of::<u32>()
+    }
 }
 
 /// What was found.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::scans::{SCOPES, filtered, filtered_notes};
 use super::{delete, found, get_all, note_words, number_of, put, scan, search, words};
-use crate::ranking::{CANDIDATES, rescored};
+use crate::ranking::{candidates, rescored};
 use crate::testkit::samples::{
     self, awkward_texts, episode, episode_id, logged, logged_with, noted, noted_with, time, vector,
 };
@@ -98,7 +98,7 @@ fn expected_hits(all: &[Document<'_>], search: &Search) -> Vec<Hit> {
         };
         let (mut rare, mut sum) = (Vec::new(), 0.0);
         for (found, term) in &all {
-            if search.exact || sum == 0.0 || sum + found <= CANDIDATES as f64 {
+            if search.exact || sum == 0.0 || sum + found <= candidates(documents.len() as u64) as f64 {
                 rare.push((*found, *term));
                 sum += found;
             } else {
