@@ -259,8 +259,8 @@ impl HybridIndex {
     /// [without](Entry::without_vector), or came from a snapshot.
     ///
     /// By vector, the nearest 100 + 10 k by their codes are compared in full, half as many again for each tenfold of 10,000
-    /// records in the scope, and all of them where no more pass the filters. Measured recall of the best ten (`recall-table`
-    /// of memory-benches: 384 dimensions in clusters): see `docs/design.md`.
+    /// records in the scope, and all of them where no more pass the filters. Measured recall of the best ten, on 384 dimensions
+    /// in 200 clusters (`recall-table` of memory-benches): 1.000 of 10,000 records, 0.995 of 100,000, 0.962 of a million.
     pub fn search(&self, search: &Search, vector_of: impl Fn(&Key) -> Option<Vector>) -> Vec<Hit> {
         let Some(number) = self.names.get(&(search.kind, search.scope.clone())) else { return Vec::new() };
         let mut scratch = self.scratch().pop().unwrap_or_default();
@@ -516,8 +516,9 @@ mod tests {
             if place >= 16 {
                 let checksum = xxhash_rust::xxh3::xxh3_64(&flipped[16..]);
                 flipped[8..16].copy_from_slice(&checksum.to_ne_bytes());
-                if let Ok(index) = HybridIndex::from_bytes(&flipped) {
-                    answers(&index, &HashMap::new());
+                match HybridIndex::from_bytes(&flipped) {
+                    Ok(index) => drop(answers(&index, &HashMap::new())),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
                 }
             }
         }

@@ -53,7 +53,8 @@ impl HybridIndex {
         for _ in 0..input.number()? {
             let kind = if input.number()? == 0 { Searched::Episodes } else { Searched::Notes };
             let name = String::from_utf8(input.array()?).map_err(|_| corrupt("a scope is no text"))?;
-            let name = (kind, Scope::try_from(name)?);
+            let name = Scope::try_from(name).map_err(|error| corrupt("a scope has no such name").with_source(error))?;
+            let name = (kind, name);
             let scope = ScopeIndex { name: Some(name.clone()), ..ScopeIndex::read(&mut input)? };
             let number = number_of(index.scopes.len());
             index.places.reserve(scope.documents.len());

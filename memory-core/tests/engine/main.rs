@@ -16,6 +16,7 @@ mod limits;
 mod note_changes;
 mod note_lists;
 mod notes;
+mod order;
 mod patterns;
 mod profiles;
 mod projection;
