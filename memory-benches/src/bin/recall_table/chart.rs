@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 790.0;
 const HEIGHT: f64 = 420.0;
 /// Left, right, top and bottom of the plot.
 const PLOT: [f64; 4] = [70.0, 740.0, 60.0, 370.0];
@@ -107,9 +107,9 @@ fn draw(svg: &mut String, Line { name, points }: &Line, place: usize, sizes: &De
     }
     let path = path.join(" ");
     let _ = writeln!(svg, "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{path}\"/>");
-    let at = PLOT[0] + 112.0 * place as f64;
-    line(svg, [at, 24.0], [at + 16.0, 24.0], &format!("style=\"stroke:{colour};stroke-width:3\""));
-    text(svg, at + 20.0, 28.0, "start", name);
+    let (at, row) = (PLOT[0] + 220.0 * (place % 3) as f64, 16.0 + 20.0 * (place / 3) as f64);
+    line(svg, [at, row], [at + 16.0, row], &format!("style=\"stroke:{colour};stroke-width:3\""));
+    text(svg, at + 20.0, row + 4.0, "start", name);
 }
 
 #[cfg(test)]
