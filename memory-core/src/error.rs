@@ -39,8 +39,12 @@ pub enum ErrorKind {
     ReadOnly,
     /// No space left: the disk or the configured size of the store is used up.
     Full,
+    /// A scope holds as much as it may; the message names scope, what is counted and the quota.
+    QuotaExceeded,
     /// Another process holds the store for longer than the busy timeout.
     Busy,
+    /// More is asked at once than is taken; nothing was done. Temporary: ask again when less is under way.
+    Overloaded,
     /// The store or embedder cannot be reached, or was closed.
     Unavailable,
     /// An input/output failure of another kind.
@@ -64,7 +68,9 @@ impl fmt::Display for ErrorKind {
             Self::SchemaEdited => "schema was edited",
             Self::ReadOnly => "read only",
             Self::Full => "storage is full",
+            Self::QuotaExceeded => "quota exceeded",
             Self::Busy => "busy",
+            Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::Io => "input/output error",
         })
@@ -89,12 +95,12 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind` with a message that says what was wrong. Only [`ErrorKind::Busy`] and
+    /// An error of `kind` with a message that says what was wrong. Only [`ErrorKind::Busy`], [`ErrorKind::Overloaded`] and
     /// [`ErrorKind::Held`] start as temporary.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
-            temporary: matches!(kind, ErrorKind::Busy | ErrorKind::Held),
+            temporary: matches!(kind, ErrorKind::Busy | ErrorKind::Overloaded | ErrorKind::Held),
             operation: None,
             message: message.into(),
             source: None,
