@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use crate::habit::{Window, environment_of};
+use crate::habit::{Window, environment_of, moves_of};
 use crate::statistics::{Contrast, Rate, Stratum, false_discovery_threshold};
-use crate::{Advice, Heuristic, Learner, LearnerId, Pattern, Rival, Scope, Situation, Standing};
+use crate::{Advice, Evidence, Habit, Heuristic, Learner, LearnerId, Pattern, Rival, Scope, Situation, Standing};
 
 /// The share of false ones among what is believed.
 const FALSE_DISCOVERIES: f64 = 0.1;
@@ -52,7 +52,7 @@ pub(crate) fn derive(learner: &Learner, scope: &Scope, rows: &[Pattern], now: Da
             (_, Some(general)) if within(general.p_value, believed) => vec![(test.domain.situation(), general)],
             _ => Vec::new(),
         };
-        let made = found.into_iter().filter_map(|(situation, contrast)| {
+        let made = found.into_iter().map(|(situation, contrast)| {
             test.domain.heuristic(learner.id(), scope, situation, test.habit, contrast)
         });
         heuristics.extend(made);
@@ -79,7 +79,39 @@ struct Domain<'a> {
     tasks: usize,
     rows: Vec<Row<'a>>,
     /// For each habit the rows that have it, with its evidence.
-    habits: BTreeMap<&'a str, Vec<(usize, Rate)>>,
+    habits: BTreeMap<Habit, Vec<(usize, Rate)>>,
+}
+
+/// The runs of a task, with the evidence of each.
+struct Runs<'a>(Vec<(Vec<String>, &'a Evidence)>);
+
+impl<'a> Runs<'a> {
+    fn of(pattern: &'a Pattern) -> Self {
+        Self(pattern.branches.iter().map(|(run, evidence)| (moves_of(run), evidence)).collect())
+    }
+
+    /// What this window sees of them, with the evidence.
+    fn seen(&self, window: Window) -> impl Iterator<Item = (&[String], &'a Evidence)> {
+        self.0.iter().filter_map(move |(moves, evidence)| Some((window.of(moves)?, *evidence)))
+    }
+
+    /// The evidence of all that this window looks at.
+    fn all(&self, window: Window) -> Evidence {
+        let mut all = Evidence::default();
+        self.seen(window).for_each(|(_, evidence)| all.add(evidence));
+        all
+    }
+
+    /// The evidence of each habit within the window.
+    fn habits(&self, window: Window) -> BTreeMap<Habit, Evidence> {
+        let mut habits: BTreeMap<Habit, Evidence> = BTreeMap::new();
+        for (moves, evidence) in self.seen(window) {
+            for habit in Habit::of(moves) {
+                habits.entry(habit).or_default().add(evidence);
+            }
+        }
+        habits
+    }
 }
 
 /// Some rows of a domain, with the totals of the tasks.
@@ -92,7 +124,7 @@ struct Part {
 /// What one habit makes in one domain.
 struct Test<'a> {
     domain: &'a Domain<'a>,
-    habit: &'a str,
+    habit: &'a Habit,
     /// Over all tasks; `None` if too few of them tell.
     general: Option<Contrast>,
     /// Where the context makes the largest difference.
@@ -110,30 +142,27 @@ struct Special {
 
 impl<'a> Domain<'a> {
     fn new(name: Option<&'a str>, patterns: &[&'a Pattern], learner: &Learner, now: DateTime<Utc>) -> Self {
-        let rate = |pattern: &'a Pattern, branch: &str| {
-            pattern.branches.get(branch).map(|evidence| Rate::from(learner.support(evidence, now))).unwrap_or_default()
-        };
+        let rate = |evidence: &Evidence| Rate::from(learner.support(evidence, now));
         let tasks: BTreeSet<&str> = patterns.iter().map(|pattern| task_of(pattern)).collect();
         let tasks: BTreeMap<&str, usize> = tasks.into_iter().zip(0..).collect();
-        let [whole, early] = Window::ALL;
+        let runs: Vec<Runs<'_>> = patterns.iter().map(|pattern| Runs::of(pattern)).collect();
         let mut lengths = vec![Stratum::default(); tasks.len()];
-        for pattern in patterns {
-            let (all, long) = (rate(pattern, whole.branch()), rate(pattern, early.branch()));
+        for (pattern, runs) in patterns.iter().zip(&runs) {
+            let (all, long) = (rate(&runs.all(Window::Whole)), rate(&runs.all(Window::Early)));
             let sum = &mut lengths[tasks[task_of(pattern)]];
             *sum = Stratum { with: sum.with.plus(all.minus(long)), without: sum.without.plus(long) };
         }
-        let window = if given_away_by_length(lengths) { early } else { whole };
-        let row = |pattern: &&'a Pattern| Row {
+        let window = if given_away_by_length(lengths) { Window::Early } else { Window::Whole };
+        let row = |(pattern, runs): (&&'a Pattern, &Runs<'_>)| Row {
             task: tasks[task_of(pattern)],
             context: pattern.signature.get(1..).unwrap_or_default(),
-            all: rate(pattern, window.branch()),
+            all: rate(&runs.all(window)),
         };
-        let rows = patterns.iter().map(row).collect();
-        let mut habits: BTreeMap<&str, Vec<(usize, Rate)>> = BTreeMap::new();
-        for (place, pattern) in patterns.iter().enumerate() {
-            let of_window = pattern.branches.iter().filter(|(branch, _)| branch.starts_with(window.branch()));
-            for (habit, evidence) in of_window.filter(|(branch, _)| *branch != window.branch()) {
-                habits.entry(habit).or_default().push((place, Rate::from(learner.support(evidence, now))));
+        let rows = patterns.iter().zip(&runs).map(row).collect();
+        let mut habits: BTreeMap<Habit, Vec<(usize, Rate)>> = BTreeMap::new();
+        for (place, runs) in runs.iter().enumerate() {
+            for (habit, evidence) in runs.habits(window) {
+                habits.entry(habit).or_default().push((place, rate(&evidence)));
             }
         }
         Self { name, window, quorum: f64::from(learner.quorum), tasks: tasks.len(), rows, habits }
@@ -156,7 +185,7 @@ impl<'a> Domain<'a> {
     /// All habits, tested.
     fn tests(&'a self) -> Vec<Test<'a>> {
         let (whole, contexts) = (self.part(|_| true), self.contexts());
-        let test = |(habit, rows): (&&'a str, &Vec<(usize, Rate)>)| {
+        let test = |(habit, rows): (&'a Habit, &Vec<(usize, Rate)>)| {
             let specials = contexts.iter().filter_map(|(context, [with, without])| {
                 let (with, without) = (self.contrast(with, rows)?, self.contrast(without, rows)?);
                 Some(Special { context: (*context).to_owned(), differs: with.same_as(&without), with, without })
@@ -212,16 +241,15 @@ impl<'a> Domain<'a> {
         learner: LearnerId,
         scope: &Scope,
         situation: Situation,
-        branch: &str,
+        habit: &Habit,
         contrast: Contrast,
-    ) -> Option<Heuristic> {
-        let habit = (self.window, self.window.habit(branch)?);
-        let mut heuristic = Heuristic::new(learner, scope, situation, habit, contrast);
-        for (place, _) in &self.habits[branch] {
+    ) -> Heuristic {
+        let mut heuristic = Heuristic::new(learner, scope, situation, (self.window, habit.clone()), contrast);
+        for (place, _) in &self.habits[habit] {
             let environment = self.rows[*place].context.iter().filter_map(|part| environment_of(part)).collect();
             *heuristic.environments.entry(environment).or_default() += 1;
         }
-        Some(heuristic)
+        heuristic
     }
 }
 

@@ -9,6 +9,21 @@ use crate::learn::signature;
 use crate::text::{strip_recalled, terms};
 use crate::{Move, Step, Task};
 
+/// The moves of an episode that habits are looked for in, as the branch of a pattern: up to 50, each once for all episodes that
+/// made the same ones. Every habit follows from them, and there are some fifty of these to a run.
+pub(crate) fn run(steps: &[Step]) -> String {
+    serde_json::Value::from(moves(&steps[..steps.len().min(WHOLE)])).to_string()
+}
+
+/// The moves of a [run](run()); none for what is no run.
+pub(crate) fn moves_of(run: &str) -> Vec<String> {
+    serde_json::from_str(run).unwrap_or_default()
+}
+
+fn moves(steps: &[Step]) -> Vec<String> {
+    steps.iter().map(signature).collect()
+}
+
 /// The first steps that the early window sees.
 const EARLY: usize = 3;
 /// The first steps that the whole window sees: later ones are too late to be advice, and rows stay small.
@@ -26,16 +41,17 @@ pub struct Habit {
 }
 
 impl Habit {
-    /// All habits within these steps.
-    fn of(steps: &[Step]) -> BTreeSet<Self> {
-        let moves: Vec<String> = steps.iter().map(signature).collect();
+    /// All habits within these moves.
+    pub(crate) fn of(moves: &[String]) -> BTreeSet<Self> {
+        let tool = |place: usize| moves[place].get(1..).unwrap_or_default().to_owned();
         let mut habits = BTreeSet::new();
-        for (place, step) in steps.iter().enumerate() {
-            let before = |count: usize| Self { after: moves[place - count..place].to_vec(), tool: step.tool.clone() };
+        for place in 0..moves.len() {
+            let before = |count: usize| Self { after: moves[place - count..place].to_vec(), tool: tool(place) };
             habits.extend((0..=place.min(2)).map(before));
         }
-        let start = steps.first().map(|step| Self { after: vec![Move::Start.signature()], tool: step.tool.clone() });
-        habits.extend(start);
+        if !moves.is_empty() {
+            habits.insert(Self { after: vec![Move::Start.signature()], tool: tool(0) });
+        }
         habits
     }
 
@@ -52,7 +68,7 @@ impl Habit {
 
     /// Whether these steps have it.
     pub fn is_in(&self, steps: &[Step]) -> bool {
-        Self::of(steps).contains(self)
+        Self::of(&moves(steps)).contains(self)
     }
 }
 
@@ -83,16 +99,6 @@ pub enum Window {
 }
 
 impl Window {
-    pub(crate) const ALL: [Self; 2] = [Self::Whole, Self::Early];
-
-    /// The branch that counts all episodes which the window looks at.
-    pub(crate) const fn branch(self) -> &'static str {
-        match self {
-            Self::Whole => "whole",
-            Self::Early => "early",
-        }
-    }
-
     /// Whether it sees the step that comes after so many.
     pub(crate) const fn sees_next(self, steps: usize) -> bool {
         match self {
@@ -101,28 +107,12 @@ impl Window {
         }
     }
 
-    /// The steps of an episode that the window sees; `None` if it does not look at such an episode.
-    pub(crate) fn of(self, steps: &[Step]) -> Option<&[Step]> {
+    /// The steps or moves of an episode that the window sees; `None` if it does not look at such an episode.
+    pub(crate) fn of<T>(self, steps: &[T]) -> Option<&[T]> {
         match self {
             Self::Whole => Some(&steps[..steps.len().min(WHOLE)]),
             Self::Early => steps.get(..EARLY).filter(|_| steps.len() > EARLY),
         }
-    }
-
-    /// The branches of one episode: all that it does within the window, and the one of all episodes.
-    pub(crate) fn branches(self, steps: &[Step]) -> Vec<String> {
-        let Some(seen) = self.of(steps) else { return Vec::new() };
-        let named = Habit::of(seen).into_iter().filter_map(|habit| self.branch_of(&habit));
-        std::iter::once(self.branch().to_owned()).chain(named).collect()
-    }
-
-    fn branch_of(self, habit: &Habit) -> Option<String> {
-        Some(format!("{} {}", self.branch(), serde_json::to_string(habit).ok()?))
-    }
-
-    /// The habit that a branch of this window counts.
-    pub(crate) fn habit(self, branch: &str) -> Option<Habit> {
-        serde_json::from_str(branch.strip_prefix(self.branch())?.strip_prefix(' ')?).ok()
     }
 }
 
@@ -160,7 +150,7 @@ mod tests {
 
     #[test]
     fn habits_are_attempts_after_up_to_two_moves() {
-        let habits: Vec<String> = Habit::of(&steps()[..3]).iter().map(ToString::to_string).collect();
+        let habits: Vec<String> = Habit::of(&moves(&steps()[..3])).iter().map(ToString::to_string).collect();
         assert_eq!(
             habits,
             [
@@ -178,15 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn windows_name_their_branches_apart() {
-        let whole = Window::Whole.branches(&steps());
-        let early = Window::Early.branches(&steps());
-        assert_eq!((whole[0].as_str(), early[0].as_str()), ("whole", "early"));
-        assert_eq!(early.len(), 8);
-        assert!(whole.iter().skip(1).all(|branch| Window::Whole.habit(branch).is_some()));
-        assert!(whole.iter().all(|branch| Window::Early.habit(branch).is_none()));
-        assert_eq!(Window::Early.habit(&early[1]).unwrap(), Habit::of(&steps()).into_iter().next().unwrap());
-        assert!(Window::Early.branches(&steps()[..3]).is_empty(), "an episode of three steps ends there");
+    fn a_run_gives_its_moves_back_and_windows_look_at_a_part() {
+        let run = run(&steps());
+        assert_eq!(run, r#"["-grep","+edit","+test","+test"]"#);
+        assert_eq!(moves_of(&run), moves(&steps()));
+        assert_eq!(Window::Early.of(&moves_of(&run)).unwrap().len(), 3);
+        assert_eq!(Window::Early.of(&steps()[..3]), None, "an episode of three steps ends there");
+        assert!(moves_of("no run").is_empty());
+        let long = vec![Step::new("wait"); 60];
+        assert_eq!(moves_of(&super::run(&long)).len(), 50);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::index::{Entry, HybridIndex};
 use crate::store::{check_limit, check_vector};
 use crate::{
     Batch, Change, Changes, Commit, Condition, Cursor, Durability, EpisodeId, Error, ErrorKind, FeedEntry, Hit, Key,
-    LearnerId, LoggedEpisode, MemoryStore, NoteId, Page, PatternId, Record, RecordKind, Result, Scan, Search,
+    LearnerId, LoggedEpisode, MemoryStore, NoteId, Page, Pattern, PatternId, Record, RecordKind, Result, Scan, Search,
     StoreHealth, StoreInfo, Stored, StoredNote, VectorSpace, Version,
 };
 
@@ -85,13 +85,27 @@ impl MemoryStore for InMemoryStore {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Commit> {
+        batch.validate()?;
         // Before the others are kept waiting.
         let entries: Vec<Option<Entry>> = batch.changes.iter().map(entry).collect();
         let mut state = self.write()?;
         state.check(batch)?;
+        let mut of_patterns = None;
         for (change, entry) in batch.changes.iter().zip(entries) {
             match change {
+                Change::Put(Record::Pattern(pattern)) => {
+                    let version = state.version_of_patterns(&mut of_patterns);
+                    state.place(version, Record::Pattern(pattern.clone()));
+                }
                 Change::Put(record) => state.put(record.clone(), entry),
+                Change::Add(pattern) => {
+                    let version = state.version_of_patterns(&mut of_patterns);
+                    state.add(version, pattern);
+                }
+                Change::Delete(key @ (Key::Pattern(_) | Key::Habit(_))) => {
+                    state.version_of_patterns(&mut of_patterns);
+                    drop(state.take(key));
+                }
                 Change::Delete(key) => state.delete(key),
             }
         }
@@ -191,7 +205,7 @@ const fn first_key(kind: RecordKind) -> Key {
 fn entry(change: &Change) -> Option<Entry> {
     match change {
         Change::Put(record) => Entry::of(record),
-        Change::Delete(_) => None,
+        Change::Add(_) | Change::Delete(_) => None,
     }
 }
 
@@ -233,16 +247,10 @@ impl State {
                     Some(old) if old != new => return Err(old.mismatch(new)),
                     _ => space = Some(new),
                 },
-                Change::Put(Record::Episode(LoggedEpisode { episode, vector })) => {
-                    episode.check_encoded_size()?;
-                    if let Some(vector) = vector {
-                        check_vector(vector, space)?;
-                    }
-                }
-                Change::Put(Record::Note(StoredNote { vector: Some(vector), .. })) => check_vector(vector, space)?,
-                Change::Delete(Key::Space) => {
-                    return Err(Error::invalid("delete", "the vector space", "other records"));
-                }
+                Change::Put(
+                    Record::Episode(LoggedEpisode { vector: Some(vector), .. })
+                    | Record::Note(StoredNote { vector: Some(vector), .. }),
+                ) => check_vector(vector, space)?,
                 _ => {}
             }
         }
@@ -263,17 +271,44 @@ impl State {
             self.index.put(version, entry);
         }
         self.tell(version, &key, false);
-        let kind = key.kind();
+        self.place(version, record);
+    }
+
+    /// The one version of all patterns that a batch changes.
+    fn version_of_patterns(&mut self, taken: &mut Option<Version>) -> Version {
+        *taken.get_or_insert_with(|| {
+            self.version += 1;
+            Version(self.version)
+        })
+    }
+
+    fn add(&mut self, version: Version, pattern: &Pattern) {
+        match self.records.get_mut(&pattern.key()) {
+            Some(Stored { version: last, record: Record::Pattern(known) }) => {
+                known.add(pattern);
+                *last = version;
+            }
+            _ => self.place(version, Record::Pattern(pattern.clone())),
+        }
+    }
+
+    fn place(&mut self, version: Version, record: Record) {
+        let (key, kind) = (record.key(), record.key().kind());
         if self.records.insert(key.clone(), Stored { version, record }).is_none() {
             self.keys.insert(key);
             *self.counts.entry(kind).or_default() += 1;
         }
     }
 
-    fn delete(&mut self, key: &Key) {
-        let Some(stored) = self.records.remove(key) else { return };
+    fn take(&mut self, key: &Key) -> Option<Stored> {
+        let stored = self.records.remove(key)?;
         self.keys.remove(key);
         self.counts.entry(key.kind()).and_modify(|count| *count -= 1);
+        Some(stored)
+    }
+
+    fn delete(&mut self, key: &Key) {
+        let Some(stored) = self.take(key) else { return };
         self.version += 1;
         self.log.remove(&stored.version);
         self.index.remove(Version(self.version), key);

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::habit::{Window, task_signature};
+use crate::habit::{run, task_signature};
 use crate::state::{self, Again, Class};
 use crate::text::error_signature;
 use crate::{
-    Counts, Episode, Error, Evidence, HeuristicId, Key, LearnerId, Move, Pattern, PatternId, PatternKind, Result,
+    Counts, Episode, Error, Evidence, HeuristicId, LearnerId, Move, Pattern, PatternId, PatternKind, Result,
     Scope, Step, Support, Trust,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 const NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_7a4e_50c1_4f0e_9c55_27d7_31f0_a9be);
 
 /// Raised with every change of what [`Learner::observe`] returns.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// How many steps after an error a recovery may take.
 pub(crate) const RECOVERY_STEPS: usize = 3;
@@ -229,9 +229,7 @@ impl Observer<'_> {
         let (signature, Episode { steps, .. }) = (task_signature(&self.episode.task), self.episode);
         let (bucket, succeeded) = (self.bucket, self.episode.succeeded());
         let (pattern, _) = self.pattern(PatternKind::Habit, signature);
-        for branch in Window::ALL.into_iter().flat_map(|window| window.branches(steps)) {
-            count(pattern, bucket, &branch, succeeded);
-        }
+        count(pattern, bucket, &run(steps), succeeded);
     }
 
     fn exposure(&mut self) {
@@ -381,10 +379,6 @@ impl Knowledge {
 
     pub(crate) fn get(&self, id: PatternId) -> Option<&Pattern> {
         self.patterns.get(&id)
-    }
-
-    pub(crate) fn keys(&self) -> Vec<Key> {
-        self.patterns.values().map(Pattern::key).collect()
     }
 
     pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {

@@ -11,8 +11,11 @@ use uuid::Uuid;
 use crate::statistics::Rate;
 use crate::{Error, ErrorKind, Key, Result, Scope, Step, Trust};
 
-/// The identity of a pattern: a UUID version 5 of learner, scope, kind, domain and signature. The same regularity seen
-/// by two episodes, two processes or two agents is the same record.
+/// The identity of a pattern, made of learner, scope, trust, kind, domain and signature. The same regularity seen by two
+/// episodes, two processes or two agents is the same record.
+///
+/// It is a UUID version 8 (RFC 9562): the first 32 bits are the scope's, so that the patterns of a scope are neighbours in a
+/// store that sorts by id; the rest is of the UUID version 5 of all together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PatternId(pub(crate) Uuid);
 
@@ -26,6 +29,18 @@ impl PatternId {
     pub const fn as_uuid(&self) -> &Uuid {
         &self.0
     }
+
+    /// The first and the last id that a pattern of this scope can have. Others may have one between them.
+    pub fn range_of(scope: &Scope) -> (Self, Self) {
+        let prefix = u128::from(prefix_of(scope)) << 96;
+        (Self(Uuid::from_u128(prefix)), Self(Uuid::from_u128(prefix | (u128::MAX >> 32))))
+    }
+}
+
+/// What the ids of the patterns of a scope begin with: half of the XXH3 hash of its name.
+fn prefix_of(scope: &Scope) -> u32 {
+    let hash = xxhash_rust::xxh3::xxh3_64(scope.as_str().as_bytes());
+    u32::try_from(hash >> 32).unwrap_or_default()
 }
 
 impl fmt::Display for PatternId {
@@ -84,8 +99,8 @@ pub enum PatternKind {
     /// did. Points where nothing came before are the rest of the transition after that move.
     Decision,
     /// How episodes of one task fared, by what they did: what [heuristics](crate::Heuristic) are derived from. Signature: the
-    /// terms of the task, then each part of its context; branches: what all of its episodes have, or [habits](crate::Habit).
-    /// A trial is an episode; it succeeds if the episode did.
+    /// terms of the task, then each part of its context; branch: the run, its first 50 moves as a JSON array, from which the
+    /// [habits](crate::Habit) follow. A trial is an episode; it succeeds if the episode did.
     Habit,
     /// What showing something led to. Signature: `memory` for all that was recalled, or `advice` and a heuristic's id;
     /// branches: `shown`, `withheld`, and what agents said, `used`, `ignored`, `harmful`. A trial is an episode; it succeeds
@@ -405,7 +420,9 @@ impl Pattern {
             name.extend_from_slice(part.as_bytes());
             name.push(0xFF);
         }
-        let id = PatternId(Uuid::new_v5(&learner.0, &name));
+        let mut id = *Uuid::new_v5(&learner.0, &name).as_bytes();
+        id[..4].copy_from_slice(&prefix_of(&scope).to_be_bytes());
+        let id = PatternId(uuid::Builder::from_custom_bytes(id).into_uuid());
         Self { id, learner, scope, trust, kind, domain, signature, branches: BTreeMap::new() }
     }
 

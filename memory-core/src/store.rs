@@ -208,6 +208,9 @@ impl Condition {
 pub enum Change {
     /// Puts a record in place of the one with the same key, if any.
     Put(Record),
+    /// Adds the evidence of a pattern to the one with the same id, or puts it if there is none. The other fields of both are
+    /// the same. Only in a batch with a condition, since adding twice is not adding once.
+    Add(Pattern),
     /// Deletes a record, if it is there.
     Delete(Key),
 }
@@ -227,7 +230,8 @@ pub enum Change {
 pub struct Batch {
     /// All must hold before the first change.
     pub conditions: Vec<Condition>,
-    /// The changes, in order. Each gets a version of its own, in this order.
+    /// The changes, in order. Each gets a version of its own, in this order; but all those of patterns get one together, where
+    /// the first of them stands.
     pub changes: Vec<Change>,
     /// Whether everything in it can be derived from what is already durable. A store may acknowledge such a batch before it
     /// has reached the disk, as long as it is atomic and ordered with the rest.
@@ -244,6 +248,13 @@ impl Batch {
     #[must_use]
     pub fn put(mut self, record: Record) -> Self {
         self.changes.push(Change::Put(record));
+        self
+    }
+
+    /// Adds evidence to add to a pattern.
+    #[must_use]
+    pub fn add(mut self, pattern: Pattern) -> Self {
+        self.changes.push(Change::Add(pattern));
         self
     }
 
@@ -276,6 +287,31 @@ impl Batch {
             None => Condition::Absent(key),
         });
         self
+    }
+
+    /// Checks what every store must refuse, whatever it holds.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for deleting the vector space, an episode that is too large, a condition on a
+    /// pattern, and adding without a condition.
+    pub fn validate(&self) -> Result<()> {
+        let pattern = |key: &Key| matches!(key.kind(), RecordKind::Pattern | RecordKind::Habit);
+        if let Some(condition) = self.conditions.iter().find(|condition| pattern(condition.key())) {
+            return Err(Error::invalid("condition", format_args!("{condition:?}"), "records other than patterns"));
+        }
+        for change in &self.changes {
+            match change {
+                Change::Delete(Key::Space) => {
+                    return Err(Error::invalid("delete", "the vector space", "other records"));
+                }
+                Change::Put(Record::Episode(logged)) => logged.episode.check_encoded_size()?,
+                Change::Add(_) if self.conditions.is_empty() => {
+                    return Err(Error::invalid("batch.conditions", "empty", "at least one, in a batch that adds"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Says that everything in it can be derived again; see [`derivable`](Self::derivable).
@@ -667,12 +703,13 @@ pub trait MemoryStore: Debug + Display + Send + Sync + 'static {
     ///
     /// The answer comes when the batch is as safe as [`StoreInfo::durability`] says, unless it is
     /// [derivable](Batch::derivable). Putting a record that is there already replaces it and gives it a new version.
-    /// Deleting what is not there changes nothing. An empty batch is a check of its conditions.
+    /// Deleting what is not there changes nothing; a pattern's deletion takes a version all the same. An empty batch is a check
+    /// of its conditions.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) when a condition does not hold;
-    /// [`Invalid`](crate::ErrorKind::Invalid) for a vector without a space or of another length than the space's, for an
-    /// [encoded episode](crate::Episode::check_encoded_size) above 10,000,000 bytes, and for deleting the space;
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a vector without a space or of another length than the space's, and for what
+    /// [`Batch::validate`] refuses;
     /// [`SpaceMismatch`](crate::ErrorKind::SpaceMismatch) for putting another space than the one already there;
     /// the store's own errors. After any error nothing of the batch is there, except after a failure whose outcome the store
     /// could not learn: then all or nothing of it is there.

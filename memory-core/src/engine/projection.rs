@@ -175,13 +175,7 @@ impl Projection {
         for (_, logged) in episodes(&page.records) {
             learned.learn(&self.learner, &logged.episode);
         }
-        let mut batch = self.batch_at(base, position);
-        for stored in self.stored_patterns(&learned.keys()).await?.into_iter().flatten() {
-            learned.add(stored);
-        }
-        for pattern in learned.into_patterns() {
-            batch = batch.put(Record::Pattern(pattern));
-        }
+        let batch = learned.into_patterns().into_iter().fold(self.batch_at(base, position), Batch::add);
         self.store.commit(&batch.as_derivable()).await?;
         tracing::debug!(episodes = page.records.len(), position = position.0, "projected");
         Ok(Some(page.records.len() as u64))

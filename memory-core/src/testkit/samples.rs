@@ -122,6 +122,12 @@ pub fn pattern(n: u32) -> Pattern {
     pattern
 }
 
+/// The pattern of this number in this scope, with an id as patterns of the scope have.
+pub fn pattern_in(scope: &Scope, n: u32) -> Pattern {
+    let first = crate::PatternId::range_of(scope).0.as_uuid().as_u128();
+    Pattern { id: crate::PatternId::new(uuid(first | u128::from(n))), scope: scope.clone(), ..pattern(n) }
+}
+
 /// The pattern of this number as a record that is scanned apart: of the kind habit.
 pub fn habit(n: u32) -> Pattern {
     let mut habit = pattern(n);

@@ -3,11 +3,12 @@
 use super::{commit, delete, follow, get, get_all, innocent, numbers, observe, put, refuse, scan, search, words};
 use crate::testkit::samples::{self, episode, episode_id, logged, logged_with, vector};
 use crate::{
-    Batch, Condition, Durability, Episode, ErrorKind, Key, MemoryStore, Record, RecordKind, Scan, VectorSpace, Version,
+    Batch, Condition, Durability, Episode, ErrorKind, Key, MemoryStore, Pattern, Record, RecordKind, Scan, Stored,
+    VectorSpace, Version,
 };
 
-/// The first change of a store has version 1; each change has one of its own, rising in the order of the batch; the answer
-/// names the last.
+/// The first change of a store has version 1; each change has one of its own, rising in the order of the batch, all those of
+/// patterns one together; the answer names the last.
 pub async fn versions_start_at_one_and_rise_in_batch_order(store: &dyn MemoryStore) {
     assert_eq!(store.health().await.expect("healthy").version, Version(0), "nothing has changed yet");
     assert_eq!(put(store, [samples::watermark(9, 0)]).await, Version(1), "the first change");
@@ -15,9 +16,15 @@ pub async fn versions_start_at_one_and_rise_in_batch_order(store: &dyn MemorySto
     for n in 1..=3 {
         let records: Vec<Record> = samples::one_of_each(n).into_iter().rev().collect();
         let version = put(store, records.clone()).await;
+        let mut of_patterns = None;
         for stored in get_all(store, &records).await {
+            if matches!(stored.record, Record::Pattern(_)) && of_patterns.is_some() {
+                assert_eq!(Some(stored.version), of_patterns, "the patterns of a batch have one version");
+                continue;
+            }
             assert!(stored.version > last, "{stored:?} comes after {last:?}");
             last = stored.version;
+            of_patterns = of_patterns.or(matches!(stored.record, Record::Pattern(_)).then_some(last));
         }
         assert_eq!(version, last, "the answer is the version of the last change");
         assert_eq!(store.health().await.expect("healthy").version, last);
@@ -76,6 +83,12 @@ pub async fn each_condition_holds_or_conflicts(store: &dyn MemoryStore) {
             refuse(store, &batch, ErrorKind::Conflict, &format!("{condition:?} does not hold")).await;
         }
     };
+    let (patterns, all): (Vec<Record>, Vec<Record>) =
+        all.into_iter().partition(|record| matches!(record, Record::Pattern(_)));
+    for key in patterns.iter().map(Record::key) {
+        let batch = innocent(70).require_absent(key);
+        refuse(store, &batch, ErrorKind::Invalid, "patterns change under the condition of a watermark").await;
+    }
     for key in all.iter().map(Record::key) {
         check(true, Condition::Absent(key.clone())).await;
         check(false, Condition::Present(key.clone())).await;
@@ -184,13 +197,69 @@ pub async fn commits_are_as_safe_as_the_store_says(store: &dyn MemoryStore) {
 /// One batch may have thousands of changes and conditions.
 pub async fn a_batch_may_have_thousands_of_changes(store: &dyn MemoryStore) {
     let records: Vec<Record> = (0..3_000).map(|n| Record::Pattern(samples::pattern(n))).collect();
-    let new = records.iter().fold(Batch::new(), |batch, record| batch.require_absent(record.key()).put(record.clone()));
+    let open: Vec<Record> = (0..3_000).map(|n| Record::Open(samples::open(n))).collect();
+    let all = [records.clone(), open.clone()].concat();
+    let new = open.iter().fold(Batch::new(), |batch, record| batch.require_absent(record.key()));
+    let new = all.iter().fold(new, |batch, record| batch.put(record.clone()));
     let version = commit(store, &new).await.version;
-    assert_eq!(store.health().await.expect("healthy").patterns, 3_000);
-    let stored = get_all(store, &records).await;
+    let health = store.health().await.expect("healthy");
+    assert_eq!((health.patterns, health.open_episodes), (3_000, 3_000));
+    let stored = get_all(store, &open).await;
     assert!(stored.is_sorted_by(|a, b| a.version < b.version), "versions rise in the order of the batch");
     assert_eq!(stored.last().map(|last| last.version), Some(version));
+    assert!(get_all(store, &records).await.iter().all(|one| one.version < stored[0].version), "patterns came before");
     refuse(store, &new, ErrorKind::Conflict, "thousands of changes").await;
-    delete(store, records.iter().map(Record::key)).await;
-    assert_eq!(store.health().await.expect("healthy").patterns, 0);
+    delete(store, all.iter().map(Record::key)).await;
+    let health = store.health().await.expect("healthy");
+    assert_eq!((health.patterns, health.open_episodes), (0, 0));
+}
+
+/// Adding to a pattern sums the evidence of each branch and bucket; where there is none, it puts it. Puts, adds and deletes of
+/// one pattern in one batch happen in order.
+pub async fn adding_to_patterns_sums_their_evidence(store: &dyn MemoryStore) {
+    let watermark = Key::Watermark(samples::learner(1));
+    let mut last = None;
+    let mut add = async |patterns: Vec<Pattern>| {
+        let batch = Batch::new().require_unchanged(watermark.clone(), last).put(samples::watermark(1, 7));
+        let version = commit(store, &patterns.into_iter().fold(batch, Batch::add).as_derivable()).await.version;
+        last = get(store, watermark.clone()).await.map(|stored| stored.version);
+        version
+    };
+    let with = |branch: &str, bucket: i64, counts: [u64; 3]| {
+        let mut pattern = samples::pattern(1);
+        pattern.branches = [(branch.to_owned(), samples::evidence(bucket, counts))].into();
+        pattern
+    };
+    let other = samples::habit(2);
+    let version = add(vec![with("a", 5, [1, 2, 1]), other.clone()]).await;
+    let known = async |key: Key| get(store, key).await.expect("added");
+    let key = samples::pattern(1).key();
+    assert_eq!(known(key.clone()).await, Stored { version, record: Record::Pattern(with("a", 5, [1, 2, 1])) });
+    let version = add(vec![with("a", 5, [1, 1, 0]), with("b", -3, [1, 1, 1]), with("a", 4, [2, 2, 2])]).await;
+    let mut sum = with("a", 5, [2, 3, 1]);
+    sum.add(&with("a", 4, [2, 2, 2]));
+    sum.add(&with("b", -3, [1, 1, 1]));
+    assert_eq!(known(key.clone()).await, Stored { version, record: Record::Pattern(sum.clone()) });
+    assert_eq!(known(other.key()).await.record, Record::Pattern(other.clone()), "others stay");
+    let scanned = scan(store, Scan::new(RecordKind::Pattern)).await;
+    assert_eq!(scanned, [Stored { version, record: Record::Pattern(sum.clone()) }], "scanned once, as a sum");
+    assert_eq!(store.health().await.expect("healthy").patterns, 2);
+
+    let batch = Batch::new().require_present(watermark.clone()).add(with("a", 5, [9, 9, 9])).delete(key.clone());
+    commit(store, &batch.add(with("c", 1, [1, 1, 1])).put(Record::Pattern(other.clone())).add(other.clone())).await;
+    assert_eq!(known(key.clone()).await.record, Record::Pattern(with("c", 1, [1, 1, 1])), "deleted, then added");
+    let mut twice = other.clone();
+    twice.add(&other);
+    assert_eq!(known(other.key()).await.record, Record::Pattern(twice), "put, then added to");
+    delete(store, [key.clone()]).await;
+    assert_eq!(get(store, key).await, None);
+    assert_eq!(store.health().await.expect("healthy").patterns, 1);
+}
+
+/// Adding without a condition is refused: a retry would count twice.
+pub async fn adding_needs_a_condition(store: &dyn MemoryStore) {
+    let batch = innocent(1).add(samples::pattern(9));
+    refuse(store, &batch, ErrorKind::Invalid, "it adds, and may be retried").await;
+    let stale = batch.require_present(Key::Watermark(samples::learner(80)));
+    refuse(store, &stale, ErrorKind::Conflict, "its condition does not hold").await;
 }

@@ -83,6 +83,8 @@ macro_rules! contract_tests {
             derivable_batches_are_visible_and_atomic,
             commits_are_as_safe_as_the_store_says,
             a_batch_may_have_thousands_of_changes,
+            adding_to_patterns_sums_their_evidence,
+            adding_needs_a_condition,
             scans_episodes_in_the_order_of_the_log,
             scans_other_kinds_in_the_order_of_keys,
             scan_pages_are_whole_at_every_limit,
