@@ -134,6 +134,11 @@ impl PatternKind {
             Self::Decision => "decision",
         }
     }
+
+    /// The kind of this [name](Self::as_str).
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 impl fmt::Display for PatternKind {

@@ -25,6 +25,11 @@ impl Trust {
             Self::Trusted => "trusted",
         }
     }
+
+    /// The class of this [name](Self::as_str).
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Untrusted, Self::Trusted].into_iter().find(|trust| trust.as_str() == name)
+    }
 }
 
 impl fmt::Display for Trust {

@@ -110,14 +110,27 @@ pub(crate) fn vector(row: &Row<'_>, index: i32) -> Result<Option<Vector>> {
     vector.map(Some).map_err(|error| row.corrupt(index, error))
 }
 
-/// A column that holds the text of the id of an episode or a note, cast to a blob.
-pub(crate) fn searched_key(row: &Row<'_>, index: i32, kind: Searched) -> Result<Key> {
-    let text = row.blob(index)?;
-    let uuid = Uuid::try_parse_ascii(&text).map_err(|error| row.corrupt(index, error))?;
-    Ok(match kind {
-        Searched::Episodes => Key::Episode(EpisodeId::new(uuid)),
-        Searched::Notes => Key::Note(NoteId::new(uuid)),
-    })
+/// A column that holds the id of an episode or a note.
+pub(crate) fn record_key(row: &Row<'_>, index: i32, kind: Searched) -> Result<Key> {
+    let bytes = row.blob(index)?;
+    let kind = match kind {
+        Searched::Episodes => RecordKind::Episode,
+        Searched::Notes => RecordKind::Note,
+    };
+    key(kind, &bytes).ok_or_else(|| row.corrupt(index, format_args!("{} bytes, which are no id", bytes.len())))
+}
+
+/// Checks that a record has no numbers that JSON has not.
+pub(crate) fn check_numbers(record: &Record) -> Result<()> {
+    let (field, number) = match record {
+        Record::Episode(logged) => ("outcome.reward", logged.episode.outcome.reward),
+        Record::Note(stored) => ("note.salience", Some(stored.note.salience)),
+        _ => return Ok(()),
+    };
+    match number.filter(|number| !number.is_finite()) {
+        Some(number) => Err(Error::invalid(field, number, "finite numbers")),
+        None => Ok(()),
+    }
 }
 
 /// A moment as two integers that sort as moments do: microseconds since 1970, and nanoseconds beyond. The second is below
@@ -156,6 +169,7 @@ pub(crate) fn integer(value: u64) -> Value {
 pub(crate) enum Field {
     Words,
     Trace,
+    Note,
 }
 
 /// A term as the text index holds it, without scope and count. FTS5 cuts long tokens, so that long terms are named by their
@@ -165,6 +179,7 @@ pub(crate) fn indexed_term(field: Field, term: &str) -> String {
     let letter = match field {
         Field::Words => 'w',
         Field::Trace => 't',
+        Field::Note => 'n',
     };
     if term.len() <= LONGEST {
         return format!("{letter}{term}");

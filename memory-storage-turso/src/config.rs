@@ -13,6 +13,8 @@ use memory_core::{Error, Result};
 /// |---|---|---|
 /// | `busy_timeout` | 30 s | 0 s ..= 1 h |
 /// | `readers` | 2 | 1..=64 |
+/// | `max_waiting` | 10,000 | 1..=1,000,000 |
+/// | `max_waiting_bytes` | 256 MiB | 1 MiB and more |
 /// | `max_bytes` | none | 1 MiB and more |
 ///
 /// ```
@@ -28,6 +30,11 @@ pub struct TursoConfig {
     pub busy_timeout: Duration,
     /// How many threads read, each with a connection of its own.
     pub readers: usize,
+    /// How many writes, and how many reads, may wait at the same time. One more is refused as
+    /// [`Overloaded`](memory_core::ErrorKind::Overloaded).
+    pub max_waiting: usize,
+    /// How many bytes the writes that wait may have together; the same then.
+    pub max_waiting_bytes: usize,
     /// The quota: the size that the database file may reach, in bytes, without its write-ahead log. Beyond it commits fail as
     /// [`Full`](memory_core::ErrorKind::Full); a batch that deletes an episode may take 1 MiB more, so that there is a
     /// way back. A file that is larger already does not grow.
@@ -36,14 +43,22 @@ pub struct TursoConfig {
 
 impl Default for TursoConfig {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(30), readers: 2, max_bytes: None }
+        Self {
+            busy_timeout: Duration::from_secs(30),
+            readers: 2,
+            max_waiting: 10_000,
+            max_waiting_bytes: 256 << 20,
+            max_bytes: None,
+        }
     }
 }
 
 impl TursoConfig {
     const BUSY_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
     const READERS: RangeInclusive<usize> = 1..=64;
+    const WAITING: RangeInclusive<usize> = 1..=1_000_000;
     const LEAST_BYTES: u64 = 1 << 20;
+    const LEAST_WAITING_BYTES: usize = 1 << 20;
 
     /// Sets how long to wait for another process that writes.
     #[must_use]
@@ -56,6 +71,20 @@ impl TursoConfig {
     #[must_use]
     pub fn with_readers(mut self, readers: usize) -> Self {
         self.readers = readers;
+        self
+    }
+
+    /// Sets how many requests may wait.
+    #[must_use]
+    pub fn with_max_waiting(mut self, max_waiting: usize) -> Self {
+        self.max_waiting = max_waiting;
+        self
+    }
+
+    /// Sets how many bytes of writes may wait.
+    #[must_use]
+    pub fn with_max_waiting_bytes(mut self, max_waiting_bytes: usize) -> Self {
+        self.max_waiting_bytes = max_waiting_bytes;
         self
     }
 
@@ -72,6 +101,13 @@ impl TursoConfig {
         }
         if !Self::READERS.contains(&self.readers) {
             return Err(Error::invalid("readers", self.readers, "1..=64"));
+        }
+        if !Self::WAITING.contains(&self.max_waiting) {
+            return Err(Error::invalid("max_waiting", self.max_waiting, "1..=1000000"));
+        }
+        if self.max_waiting_bytes < Self::LEAST_WAITING_BYTES {
+            let range = format_args!("{} and more", Self::LEAST_WAITING_BYTES);
+            return Err(Error::invalid("max_waiting_bytes", self.max_waiting_bytes, range));
         }
         if let Some(bytes) = self.max_bytes.filter(|bytes| *bytes < Self::LEAST_BYTES) {
             return Err(Error::invalid("max_bytes", bytes, format_args!("{} and more", Self::LEAST_BYTES)));

@@ -1,4 +1,4 @@
-//! Reads by key, page by page, and of the change feed.
+//! Reads by key, page by page, and of the change feed; each within a transaction that its caller began.
 
 use libsql::Value;
 use memory_core::{
@@ -6,11 +6,12 @@ use memory_core::{
     StoreHealth, Stored, VectorSpace, Version, check_limit,
 };
 
-use crate::codec::{body, decode, integer, key, key_bytes, moment, record_kind, searched_key, trust, vector, version};
-use crate::session::{BEGIN_READ, Row, Session, Sql};
+use crate::codec::{body, decode, integer, key, key_bytes, moment, record_key, record_kind, trust, vector, version};
+use crate::learned::{Learned, raw_key};
+use crate::session::{Row, Session, Sql};
 
-/// What must hold for an episode `e`, in SQL; [`filter_values`] gives `?1` to `?10`. All of it stands in the index
-/// `episodes_search`.
+/// What must hold for an episode `e`, in SQL; [`filter_values`] gives `?1` to `?10`. All of it stands in
+/// `episode_index`.
 macro_rules! filtered {
     () => {
         "(?2 IS NULL OR e.domain IS ?2) AND (?3 IS NULL OR e.language IS ?3) AND (?4 IS NULL OR e.verdict = ?4) \
@@ -23,8 +24,8 @@ macro_rules! filtered {
 }
 pub(crate) use filtered;
 
-/// What must hold for a note `n`, in SQL; [`note_filter_values`] gives `?1` to `?10`. All of it stands in the index
-/// `notes_search`.
+/// What must hold for a note `n`, in SQL; [`note_filter_values`] gives `?1` to `?10`. All of it stands in
+/// `note_index`.
 macro_rules! filtered_notes {
     () => {
         "(?2 IS NULL OR n.expires_at IS NULL OR (n.expires_at, n.expires_nanos) > (?2, ?3)) \
@@ -47,56 +48,65 @@ macro_rules! bounded_body {
 pub(crate) use bounded_body;
 
 const EPISODE: Sql = Sql(
-    "episodes",
+    "episode_records",
     concat!(
         "SELECT version, ",
         bounded_body!(),
-        ", vector FROM episodes LEFT JOIN vectors ON episode = version WHERE id = ?1"
+        ", vector FROM episode_records LEFT JOIN vectors USING (version) WHERE id = ?1"
     ),
 );
 const NOTE: Sql = Sql(
-    "notes",
+    "note_records",
     concat!(
         "SELECT version, ",
         bounded_body!(),
-        ", vector FROM notes LEFT JOIN note_vectors ON note = version WHERE id = ?1"
+        ", vector FROM note_records LEFT JOIN vectors USING (version) WHERE id = ?1"
     ),
 );
 const RECORD: Sql =
     Sql("records", concat!("SELECT version, ", bounded_body!(), " FROM records WHERE kind = ?1 AND key = ?2"));
 
-macro_rules! scan_episodes {
-    ($index:literal, $scope:literal) => {
-        Sql(
-            "episodes",
-            concat!(
-                "SELECT e.version, ",
-                bounded_body!(),
-                ", vector, CAST(id AS BLOB) AS id FROM episodes AS e ",
-                $index,
-                " LEFT JOIN vectors ON episode = e.version WHERE ",
-                $scope,
-                " AND e.version > ?11 AND ",
-                filtered!(),
-                " ORDER BY e.version LIMIT ?12"
-            ),
-        )
-    };
-}
-const SCAN_EPISODES: Sql = scan_episodes!("NOT INDEXED", "?1 IS NULL");
-const SCAN_EPISODES_IN_SCOPE: Sql = scan_episodes!("INDEXED BY episodes_search", "e.scope = ?1");
+const SCAN_EPISODES: Sql = Sql(
+    "episode_records",
+    concat!(
+        "SELECT version, ",
+        bounded_body!(),
+        ", vector, id FROM episode_records LEFT JOIN vectors USING (version) WHERE version > ?1 ORDER BY version LIMIT ?2"
+    ),
+);
+const SCAN_EPISODES_IN_SCOPE: Sql = Sql(
+    "episode_records",
+    concat!(
+        "SELECT e.version, ",
+        bounded_body!(),
+        ", vector, e.id FROM episode_index AS e CROSS JOIN episode_records AS r ON r.version = e.version \
+         LEFT JOIN vectors AS v ON v.version = e.version \
+         WHERE e.scope = (SELECT id FROM scopes WHERE scope = ?1) AND e.version > ?11 AND ",
+        filtered!(),
+        " ORDER BY e.version LIMIT ?12"
+    ),
+);
 
+const SCAN_NOTES: Sql = Sql(
+    "note_records",
+    concat!(
+        "SELECT version, ",
+        bounded_body!(),
+        ", vector, id FROM note_records LEFT JOIN vectors USING (version) WHERE id > ?1 ORDER BY id LIMIT ?2"
+    ),
+);
 macro_rules! scan_notes {
-    ($index:literal, $scope:literal) => {
+    ($index:literal, $which:literal) => {
         Sql(
-            "notes",
+            "note_records",
             concat!(
                 "SELECT n.version, ",
                 bounded_body!(),
-                ", vector, CAST(id AS BLOB) AS id FROM notes AS n ",
+                ", vector, n.id FROM note_index AS n ",
                 $index,
-                " LEFT JOIN note_vectors ON note = n.version WHERE ",
-                $scope,
+                " CROSS JOIN note_records AS r ON r.version = n.version LEFT JOIN vectors AS v ON v.version = n.version \
+                 WHERE (?1 IS NULL OR n.scope = (SELECT id FROM scopes WHERE scope = ?1)) AND ",
+                $which,
                 " AND n.id > ?11 AND ",
                 filtered_notes!(),
                 " ORDER BY n.id LIMIT ?12"
@@ -104,12 +114,14 @@ macro_rules! scan_notes {
         )
     };
 }
-const SCAN_NOTES: Sql = scan_notes!("", "?1 IS NULL");
-const SCAN_NOTES_IN_SCOPE: Sql = scan_notes!("INDEXED BY notes_by_scope", "n.scope = ?1");
-const SCAN_NOTES_OF_THREAD: Sql = scan_notes!("INDEXED BY notes_by_thread", "n.scope = ?1 AND n.thread = ?10");
+const SCAN_NOTES_IN_SCOPE: Sql =
+    scan_notes!("INDEXED BY notes_by_scope", "n.scope = (SELECT id FROM scopes WHERE scope = ?1)");
+const SCAN_NOTES_OF_THREAD: Sql = scan_notes!(
+    "INDEXED BY notes_by_thread",
+    "n.scope = (SELECT id FROM scopes WHERE scope = ?1) AND n.thread = ?10"
+);
 /// Reads no more than what has expired, or will: it is asked for again and again.
-const SCAN_EXPIRED_NOTES: Sql =
-    scan_notes!("INDEXED BY notes_by_expiry", "(?1 IS NULL OR n.scope = ?1) AND n.expires_at <= ?4");
+const SCAN_EXPIRED_NOTES: Sql = scan_notes!("INDEXED BY notes_by_expiry", "n.expires_at <= ?4");
 
 const SCAN_RECORDS: Sql = Sql(
     "records",
@@ -128,13 +140,13 @@ const SCAN_RECORDS_IN_SCOPE: Sql = Sql(
     ),
 );
 
-const VERSION: Sql = Sql("counter", "SELECT version FROM counter");
+const VERSION: Sql = Sql("state", "SELECT version FROM state");
 const CHANGES: Sql = Sql(
     "change feed",
     "SELECT version, CAST(kind AS BLOB) AS kind, key, deleted FROM (
-         SELECT version, 'episode' AS kind, CAST(id AS BLOB) AS key, 0 AS deleted FROM episodes WHERE version > ?1
+         SELECT version, 'episode' AS kind, id AS key, 0 AS deleted FROM episode_records WHERE version > ?1
          UNION ALL
-         SELECT version, 'note', CAST(id AS BLOB), 0 FROM notes WHERE version > ?1
+         SELECT version, 'note', id, 0 FROM note_records WHERE version > ?1
          UNION ALL
          SELECT version, kind, key, 0 FROM records WHERE kind IN ('space', 'watermark') AND version > ?1
          UNION ALL
@@ -143,22 +155,24 @@ const CHANGES: Sql = Sql(
 );
 const HEALTH: Sql = Sql(
     "counts",
-    "SELECT (SELECT version FROM counter) AS version,
-            (SELECT coalesce(sum(episodes), 0) FROM scopes) AS episodes,
+    "SELECT version,
+            (SELECT coalesce(sum(episodes), 0) FROM scopes)
+                + (SELECT count(*) FROM episode_records WHERE version > indexed) AS episodes,
             (SELECT count(*) FROM records WHERE kind = 'open' AND scope IS NOT NULL) AS open,
-            (SELECT count(*) FROM records WHERE kind IN ('pattern', 'habit') AND scope IS NOT NULL) AS pattern,
-            (SELECT coalesce(sum(notes), 0) FROM note_scopes) AS notes",
+            (SELECT coalesce(sum(notes), 0) FROM scopes)
+                + (SELECT count(*) FROM note_records WHERE version > indexed) AS notes
+     FROM state",
 );
 
 /// A page ends early when its bodies have this many bytes together.
 const PAGE_BYTES: usize = 16_000_000;
 
 /// The values of [`filtered`], and of the scope.
-pub(crate) fn filter_values(scope: Option<&Scope>, filter: &Filter) -> Vec<Value> {
+pub(crate) fn filter_values(scope: Value, filter: &Filter) -> Vec<Value> {
     let [(from, from_nanos), (before, before_nanos)] =
         [filter.completed_from, filter.completed_before].map(|at| at.map(moment).unzip());
     vec![
-        scope.map(Scope::as_str).into(),
+        scope,
         filter.domain.clone().into(),
         filter.language.clone().into(),
         filter.verdict.map(|verdict| verdict.as_str()).into(),
@@ -172,11 +186,11 @@ pub(crate) fn filter_values(scope: Option<&Scope>, filter: &Filter) -> Vec<Value
 }
 
 /// The values of [`filtered_notes`], and of the scope.
-pub(crate) fn note_filter_values(scope: Option<&Scope>, filter: &NoteFilter) -> Vec<Value> {
+pub(crate) fn note_filter_values(scope: Value, filter: &NoteFilter) -> Vec<Value> {
     let [(alive, alive_nanos), (expired, expired_nanos)] =
         [filter.alive_at, filter.expired_at].map(|at| at.map(moment).unzip());
     vec![
-        scope.map(Scope::as_str).into(),
+        scope,
         alive.into(),
         alive_nanos.into(),
         expired.into(),
@@ -203,17 +217,25 @@ pub(crate) fn space(session: &mut Session) -> Result<Option<VectorSpace>> {
 }
 
 pub(crate) fn get(session: &mut Session, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
-    session.transaction(BEGIN_READ, |session| keys.iter().map(|key| get_one(session, key)).collect())
+    let mut learned: Option<Learned> = None;
+    let get = |key: &Key| match raw_key(key) {
+        None => get_one(session, key),
+        Some(raw) => match &learned {
+            Some(learned) => learned.get(session, &raw),
+            None => learned.insert(Learned::read(session)?).get(session, &raw),
+        },
+    };
+    keys.iter().map(get).collect()
 }
 
 fn get_one(session: &mut Session, key: &Key) -> Result<Option<Stored>> {
     let searched = match key {
-        Key::Episode(id) => Some((EPISODE, id.to_string())),
-        Key::Note(id) => Some((NOTE, id.to_string())),
+        Key::Episode(_) => Some(EPISODE),
+        Key::Note(_) => Some(NOTE),
         _ => None,
     };
     match searched {
-        Some((sql, id)) => session.first(sql, vec![id.into()], |row| {
+        Some(sql) => session.first(sql, vec![key_bytes(key).into()], |row| {
             Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, vector(row, 2)?)? })
         }),
         None => session.first(RECORD, vec![key.kind().as_str().into(), key_bytes(key).into()], |row| {
@@ -224,65 +246,106 @@ fn get_one(session: &mut Session, key: &Key) -> Result<Option<Stored>> {
 
 pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {
     scan.validate()?;
-    let limit = Value::from(i64::try_from(scan.limit + 1).unwrap_or(i64::MAX));
-    let scoped = scan.scope.is_some();
-    let (sql, values) = if scan.kind == RecordKind::Episode {
-        let after = match scan.after {
-            Some(Cursor::Version(version)) => version,
-            _ => Version(0),
-        };
-        let mut values = filter_values(scan.scope.as_ref(), &scan.filter);
-        values.extend([integer(after.0), limit]);
-        (if scoped { SCAN_EPISODES_IN_SCOPE } else { SCAN_EPISODES }, values)
-    } else if scan.kind == RecordKind::Note {
-        let after = match &scan.after {
-            Some(Cursor::Key(Key::Note(id))) => id.to_string(),
-            _ => String::new(),
-        };
-        let mut values = note_filter_values(scan.scope.as_ref(), &scan.notes);
-        values.extend([after.into(), limit]);
-        let sql = match (scan.notes.expired_at, scoped, &scan.notes.thread) {
-            (Some(_), ..) => SCAN_EXPIRED_NOTES,
-            (None, true, Some(_)) => SCAN_NOTES_OF_THREAD,
-            (None, true, None) => SCAN_NOTES_IN_SCOPE,
-            (None, false, _) => SCAN_NOTES,
-        };
-        (sql, values)
-    } else {
-        let after = match &scan.after {
-            Some(Cursor::Key(key)) => Value::Blob(key_bytes(key)),
-            // Text sorts before all blobs, the empty one too.
-            _ => Value::Text(String::new()),
-        };
-        let scope = scan.scope.as_ref().map(Scope::as_str).into();
-        let values = vec![scope, scan.kind.as_str().into(), after, limit];
-        (if scoped { SCAN_RECORDS_IN_SCOPE } else { SCAN_RECORDS }, values)
+    if matches!(scan.kind, RecordKind::Pattern | RecordKind::Habit) {
+        return Learned::read(session)?.scan(session, scan);
+    }
+    let (sql, values) = match scan.kind {
+        RecordKind::Episode => scan_of_episodes(scan),
+        RecordKind::Note => scan_of_notes(scan),
+        _ => scan_of_records(scan),
     };
-    session.transaction(BEGIN_READ, |session| page(session, scan, sql, values))
+    page(session, scan, sql, values)
+}
+
+/// Whether a scan reads tables that follow the log.
+pub(crate) fn is_of_index(scan: &Scan) -> bool {
+    match scan.kind {
+        RecordKind::Episode => scan.scope.is_some(),
+        RecordKind::Note => scan.scope.is_some() || scan.notes.expired_at.is_some(),
+        _ => false,
+    }
+}
+
+/// One more than the page may have, to know whether there are more.
+fn limit(scan: &Scan) -> Value {
+    integer(scan.limit as u64 + 1)
+}
+
+fn scan_of_episodes(scan: &Scan) -> (Sql, Vec<Value>) {
+    let after = match scan.after {
+        Some(Cursor::Version(version)) => integer(version.0),
+        _ => integer(0),
+    };
+    match &scan.scope {
+        None => (SCAN_EPISODES, vec![after, limit(scan)]),
+        Some(scope) => {
+            let mut values = filter_values(Value::from(scope.as_str()), &scan.filter);
+            values.extend([after, limit(scan)]);
+            (SCAN_EPISODES_IN_SCOPE, values)
+        }
+    }
+}
+
+fn scan_of_notes(scan: &Scan) -> (Sql, Vec<Value>) {
+    let after = match &scan.after {
+        Some(Cursor::Key(key)) => Value::Blob(key_bytes(key)),
+        _ => Value::Blob(Vec::new()),
+    };
+    let sql = match (scan.notes.expired_at, &scan.scope, &scan.notes.thread) {
+        (Some(_), ..) => SCAN_EXPIRED_NOTES,
+        (None, Some(_), Some(_)) => SCAN_NOTES_OF_THREAD,
+        (None, Some(_), None) => SCAN_NOTES_IN_SCOPE,
+        (None, None, _) => return (SCAN_NOTES, vec![after, limit(scan)]),
+    };
+    let mut values = note_filter_values(scan.scope.as_ref().map(Scope::as_str).into(), &scan.notes);
+    values.extend([after, limit(scan)]);
+    (sql, values)
+}
+
+fn scan_of_records(scan: &Scan) -> (Sql, Vec<Value>) {
+    let after = match &scan.after {
+        Some(Cursor::Key(key)) => Value::Blob(key_bytes(key)),
+        // Text sorts before all blobs, the empty one too.
+        _ => Value::Text(String::new()),
+    };
+    let scope = scan.scope.as_ref().map(Scope::as_str).into();
+    let values = vec![scope, scan.kind.as_str().into(), after, limit(scan)];
+    (if scan.scope.is_some() { SCAN_RECORDS_IN_SCOPE } else { SCAN_RECORDS }, values)
 }
 
 fn page(session: &mut Session, scan: &Scan, sql: Sql, values: Vec<Value>) -> Result<Page> {
     let mut rows = session.query(sql, values)?;
-    let (mut records, mut bytes) = (Vec::<Stored>::new(), 0);
+    let (mut records, mut read, mut bytes, mut last) = (Vec::<Stored>::new(), 0, 0, None);
     while let Some(row) = rows.next()? {
-        if records.len() == scan.limit || bytes >= PAGE_BYTES {
-            let next = records.last().map(|last| match last.record {
-                Record::Episode(_) => Cursor::Version(last.version),
-                _ => Cursor::Key(last.record.key()),
-            });
-            return Ok(Page { records, next });
+        if read == scan.limit || bytes >= PAGE_BYTES {
+            return Ok(Page { records, next: last });
         }
         let text = body(&row, 1)?;
-        bytes += text.len();
-        records.push(scanned(&row, scan.kind, &text)?);
+        let stored = scanned(&row, scan.kind, &text)?;
+        (read, bytes) = (read + 1, bytes + text.len());
+        last = Some(match stored.record {
+            Record::Episode(_) => Cursor::Version(stored.version),
+            _ => Cursor::Key(stored.record.key()),
+        });
+        records.extend(matches(scan, &stored.record).then_some(stored));
     }
     Ok(Page { records, next: None })
 }
 
+/// Whether a record passes the filters. In a scope, SQL has looked already.
+fn matches(scan: &Scan, record: &Record) -> bool {
+    scan.scope.is_some()
+        || match record {
+            Record::Episode(logged) => scan.filter.matches(&logged.episode),
+            Record::Note(stored) => scan.notes.matches(&stored.note),
+            _ => true,
+        }
+}
+
 fn scanned(row: &Row<'_>, kind: RecordKind, text: &[u8]) -> Result<Stored> {
     let record = match kind {
-        RecordKind::Episode => decode(&searched_key(row, 3, Searched::Episodes)?, text, vector(row, 2)?)?,
-        RecordKind::Note => decode(&searched_key(row, 3, Searched::Notes)?, text, vector(row, 2)?)?,
+        RecordKind::Episode => decode(&record_key(row, 3, Searched::Episodes)?, text, vector(row, 2)?)?,
+        RecordKind::Note => decode(&record_key(row, 3, Searched::Notes)?, text, vector(row, 2)?)?,
         _ => decode(&key_at(row, 2, kind)?, text, None)?,
     };
     Ok(Stored { version: version(row, 0)?, record })
@@ -296,42 +359,33 @@ fn key_at(row: &Row<'_>, index: i32, kind: RecordKind) -> Result<Key> {
 
 pub(crate) fn changes(session: &mut Session, since: Version, limit: usize) -> Result<Changes> {
     check_limit(limit)?;
-    session.transaction(BEGIN_READ, |session| {
-        let last = session.first(VERSION, vec![], |row| version(row, 0))?.unwrap_or_default();
-        let values = vec![integer(since.0), integer(limit as u64)];
-        let (mut rows, mut entries) = (session.query(CHANGES, values)?, Vec::new());
-        while let Some(row) = rows.next()? {
-            entries.push(feed_entry(&row)?);
-        }
-        let upto = match entries.last() {
-            Some(entry) if entries.len() == limit => entry.version,
-            _ => last.max(since),
-        };
-        Ok(Changes { entries, upto })
-    })
+    let last = session.first(VERSION, vec![], |row| version(row, 0))?.unwrap_or_default();
+    if last <= since {
+        return Ok(Changes { entries: Vec::new(), upto: since });
+    }
+    let values = vec![integer(since.0), integer(limit as u64)];
+    let (mut rows, mut entries) = (session.query(CHANGES, values)?, Vec::new());
+    while let Some(row) = rows.next()? {
+        entries.push(feed_entry(&row)?);
+    }
+    let upto = match entries.last() {
+        Some(entry) if entries.len() == limit => entry.version,
+        _ => last,
+    };
+    Ok(Changes { entries, upto })
 }
 
 fn feed_entry(row: &Row<'_>) -> Result<FeedEntry> {
     let name = row.blob(1)?;
     let kind = record_kind(&name).ok_or_else(|| row.corrupt(1, String::from_utf8_lossy(&name)))?;
-    let deleted = row.integer(3)? != 0;
-    let key = match kind {
-        RecordKind::Episode if !deleted => searched_key(row, 2, Searched::Episodes)?,
-        RecordKind::Note if !deleted => searched_key(row, 2, Searched::Notes)?,
-        _ => key_at(row, 2, kind)?,
-    };
-    Ok(FeedEntry { version: version(row, 0)?, key, deleted })
+    Ok(FeedEntry { version: version(row, 0)?, key: key_at(row, 2, kind)?, deleted: row.integer(3)? != 0 })
 }
 
 pub(crate) fn health(session: &mut Session) -> Result<StoreHealth> {
+    let patterns = Learned::read(session)?.count(session)?;
     let health = session.first(HEALTH, vec![], |row| {
-        Ok(StoreHealth {
-            version: version(row, 0)?,
-            episodes: row.count(1)?,
-            open_episodes: row.count(2)?,
-            patterns: row.count(3)?,
-            notes: row.count(4)?,
-        })
+        let (episodes, open_episodes, notes) = (row.count(1)?, row.count(2)?, row.count(3)?);
+        Ok(StoreHealth { version: version(row, 0)?, episodes, open_episodes, patterns, notes })
     })?;
     Ok(health.unwrap_or_default())
 }

@@ -60,7 +60,10 @@ const JOURNAL: Sql = Sql("pragma", "SELECT CAST(journal_mode AS BLOB) AS journal
 pub(crate) fn open_writer(path: &Arc<Path>, busy_timeout: Duration) -> Result<Session> {
     check_path(path)?;
     let mut session = Session::open(Arc::clone(path), busy_timeout).map_err(|error| why_not(path, error))?;
-    check_owner(&mut session)?;
+    if check_owner(&mut session)? {
+        // Two vectors or bodies would fit on a page of the usual size, and most of the rest of it would be empty.
+        session.script("PRAGMA page_size = 8192")?;
+    }
     session.script("PRAGMA journal_mode = WAL")?;
     let journal = session.first(JOURNAL, vec![], |row| row.text(0))?.unwrap_or_default();
     if journal != "wal" {

@@ -10,26 +10,22 @@ use libsql::Value;
 use memory_core::ranking::{Candidate, Collection, Plan, QueryTerm, Terms, best, ordered, rescored};
 use memory_core::{Filter, Hit, NoteFilter, Record, Result, Search, Searched, Vector};
 
-use crate::codec::{Field, body, decode, indexed_term, integer, moment_at, searched_key, vector, version};
+use crate::codec::{Field, body, decode, indexed_term, integer, moment_at, record_key, vector, version};
 use crate::read::{bounded_body, filter_values, filtered, filtered_notes, note_filter_values, space};
-use crate::session::{BEGIN_READ, Row, Session, Sql};
+use crate::session::{Row, Session, Sql};
 
-/// The statements that search one kind. `?1` is the scope, the others up to `?19` are those of the filter, unless it is said
-/// otherwise. Leaving out what is not asked for saves time.
+/// The statements that search one kind. `?1` is the id of the scope, the others up to `?19` are those of the filter, unless it is
+/// said otherwise. Leaving out what is not asked for saves time.
 struct Statements {
     scope: Sql,
-    /// The tokens of the terms `?1`, a JSON array, and how many records have each.
-    tokens: Sql,
     /// The records that have one of the tokens `?20`, a JSON array, token by token, with how long they are.
     postings: Postings,
     postings_of_trace: Postings,
     /// The vectors of the records.
     vectors: Sql,
     filtered_vectors: Sql,
-    /// What decides between the equal scores of records: those of the versions `?1`, a JSON array.
+    /// What decides between the equal scores of records: those of the versions `?2`, a JSON array.
     candidates: Sql,
-    /// The vector of the record of version `?1`.
-    vector: Sql,
     /// The text of the record of version `?1`.
     body: Sql,
 }
@@ -40,36 +36,28 @@ struct Postings {
 }
 
 /// Where the tokens stand among the values: behind those of all filters.
-const TOKENS: usize = 20;
+const TOKENS_AT: usize = 20;
 
-macro_rules! tokens {
-    ($table:literal) => {
-        Sql(
-            $table,
-            concat!(
-                "SELECT wanted.key, CAST(found.term AS BLOB) AS term, found.doc FROM json_each(?1) AS wanted CROSS JOIN ",
-                $table,
-                "_tokens AS found WHERE found.term >= wanted.value || '·' AND found.term < wanted.value || '¸'"
-            ),
-        )
-    };
-}
+/// The tokens of the terms `?1`, a JSON array, and how many records have each.
+const TOKENS: Sql = Sql(
+    "words_tokens",
+    "SELECT wanted.key, CAST(found.term AS BLOB) AS term, found.doc FROM json_each(?1) AS wanted
+     CROSS JOIN words_tokens AS found WHERE found.term >= wanted.value || '·' AND found.term < wanted.value || '¸'",
+);
+/// The vector of the record of version `?1`.
+const VECTOR: Sql = Sql("vectors", "SELECT vector FROM vectors WHERE version = ?1");
+
 macro_rules! postings {
-    ($words:literal, $length:literal, $from:literal, $filtered:expr) => {
-        Postings {
-            all: postings!($words, $length, $from),
-            filtered: postings!($words, $length, $from, " AND ", $filtered),
-        }
+    ($length:literal, $from:literal, $filtered:expr) => {
+        Postings { all: postings!($length, $from), filtered: postings!($length, $from, " AND ", $filtered) }
     };
-    ($words:literal, $length:literal, $from:literal $(, $and:literal, $filtered:expr)?) => {
+    ($length:literal, $from:literal $(, $and:literal, $filtered:expr)?) => {
         Sql(
-            $words,
+            "words_postings",
             concat!(
                 "SELECT wanted.key, posting.doc, ",
                 $length,
-                " AS length FROM json_each(?20) AS wanted CROSS JOIN ",
-                $words,
-                "_postings AS posting CROSS JOIN ",
+                " AS length FROM json_each(?20) AS wanted CROSS JOIN words_postings AS posting CROSS JOIN ",
                 $from,
                 " ON version = posting.doc WHERE posting.term = wanted.value AND scope = ?1"
                 $(, $and, $filtered)?
@@ -78,17 +66,13 @@ macro_rules! postings {
     };
 }
 macro_rules! vectors {
-    ($vectors:literal, $of:literal, $from:literal $(, $and:literal, $filtered:expr)?) => {
+    ($from:literal $(, $and:literal, $filtered:expr)?) => {
         Sql(
-            $vectors,
+            "vectors",
             concat!(
-                "SELECT version, vector FROM ",
+                "SELECT v.version, vector FROM ",
                 $from,
-                " CROSS JOIN ",
-                $vectors,
-                " ON ",
-                $of,
-                " = version WHERE scope = ?1"
+                " CROSS JOIN vectors AS v USING (version) WHERE scope = ?1"
                 $(, $and, $filtered)?
             ),
         )
@@ -99,72 +83,53 @@ macro_rules! candidates {
         Sql(
             $table,
             concat!(
-                "SELECT version, CAST(found.id AS BLOB) AS id, ",
+                "SELECT version, found.id, ",
                 $at,
-                " FROM json_each(?1) AS wanted CROSS JOIN ",
+                " FROM json_each(?2) AS wanted CROSS JOIN ",
                 $table,
-                " AS found ON version = wanted.value"
+                " AS found ON scope = ?1 AND version = wanted.value"
             ),
         )
     };
 }
 macro_rules! body {
     ($table:literal) => {
-        Sql(
-            $table,
-            concat!("SELECT CAST(id AS BLOB) AS id, ", bounded_body!(), " FROM ", $table, " WHERE version = ?1"),
-        )
+        Sql($table, concat!("SELECT id, ", bounded_body!(), " FROM ", $table, " WHERE version = ?1"))
     };
 }
 const EPISODES: Statements = Statements {
-    scope: Sql("scopes", "SELECT id, episodes, words, trace_words FROM scopes WHERE scope = ?1"),
-    tokens: tokens!("episode_words"),
-    postings: postings!("episode_words", "words", "episodes AS e INDEXED BY episodes_search", filtered!()),
-    postings_of_trace: postings!(
-        "episode_words",
-        "trace_words",
-        "episodes AS e INDEXED BY episodes_search",
-        filtered!()
-    ),
-    vectors: vectors!("vectors", "episode", "episodes AS e INDEXED BY episodes_search"),
-    filtered_vectors: vectors!("vectors", "episode", "episodes AS e INDEXED BY episodes_search", " AND ", filtered!()),
-    candidates: candidates!("episodes", "completed_at, completed_nanos"),
-    vector: Sql("vectors", "SELECT vector FROM vectors WHERE episode = ?1"),
-    body: body!("episodes"),
+    scope: Sql("scopes", "SELECT id, episodes, words, trace_words FROM scopes WHERE scope = ?1 AND episodes > 0"),
+    postings: postings!("words", "episode_index AS e", filtered!()),
+    postings_of_trace: postings!("trace_words", "episode_index AS e", filtered!()),
+    vectors: vectors!("episode_index AS e"),
+    filtered_vectors: vectors!("episode_index AS e", " AND ", filtered!()),
+    candidates: candidates!("episode_index", "completed_at, completed_nanos"),
+    body: body!("episode_records"),
 };
 /// Notes have no trace, so that the statement for its postings is never used.
 const NOTES: Statements = Statements {
-    scope: Sql("note_scopes", "SELECT id, notes, words, trace_words FROM note_scopes WHERE scope = ?1"),
-    tokens: tokens!("note_words"),
-    postings: postings!("note_words", "words", "notes AS n INDEXED BY notes_search", filtered_notes!()),
-    postings_of_trace: postings!("note_words", "0", "notes AS n INDEXED BY notes_search", filtered_notes!()),
-    vectors: vectors!("note_vectors", "note", "notes AS n INDEXED BY notes_search"),
-    filtered_vectors: vectors!(
-        "note_vectors",
-        "note",
-        "notes AS n INDEXED BY notes_search",
-        " AND ",
-        filtered_notes!()
-    ),
-    candidates: candidates!("notes", "updated_at, updated_nanos"),
-    vector: Sql("note_vectors", "SELECT vector FROM note_vectors WHERE note = ?1"),
-    body: body!("notes"),
+    scope: Sql("scopes", "SELECT id, notes, note_words, 0 FROM scopes WHERE scope = ?1 AND notes > 0"),
+    postings: postings!("words", "note_index AS n", filtered_notes!()),
+    postings_of_trace: postings!("0", "note_index AS n", filtered_notes!()),
+    vectors: vectors!("note_index AS n"),
+    filtered_vectors: vectors!("note_index AS n", " AND ", filtered_notes!()),
+    candidates: candidates!("note_index", "updated_at, updated_nanos"),
+    body: body!("note_records"),
 };
 
+/// Within a transaction.
 pub(crate) fn search(session: &mut Session, search: &Search) -> Result<Vec<Hit>> {
-    session.transaction(BEGIN_READ, |session| {
-        let space = if search.vector.is_some() { space(session)? } else { None };
-        search.validate(space.as_ref())?;
-        let statements = match search.kind {
-            Searched::Episodes => &EPISODES,
-            Searched::Notes => &NOTES,
-        };
-        let scope = session.first(statements.scope, vec![search.scope.as_str().into()], Scope::read)?;
-        match scope {
-            Some(scope) => Searching { session, search, statements, scope }.hits(),
-            None => Ok(Vec::new()),
-        }
-    })
+    let space = if search.vector.is_some() { space(session)? } else { None };
+    search.validate(space.as_ref())?;
+    let statements = match search.kind {
+        Searched::Episodes => &EPISODES,
+        Searched::Notes => &NOTES,
+    };
+    let scope = session.first(statements.scope, vec![search.scope.as_str().into()], Scope::read)?;
+    match scope {
+        Some(scope) => Searching { session, search, statements, scope }.hits(),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// What the store counts of a scope.
@@ -219,7 +184,11 @@ struct Searching<'a> {
 impl Searching<'_> {
     fn hits(mut self) -> Result<Vec<Hit>> {
         let query = Terms::of(self.search.text.as_deref().unwrap_or_default());
-        let words = self.find(Field::Words, &query, self.scope.words)?;
+        let field = match self.search.kind {
+            Searched::Episodes => Field::Words,
+            Searched::Notes => Field::Note,
+        };
+        let words = self.find(field, &query, self.scope.words)?;
         let asked = if self.search.trace { &query } else { &Terms::default() };
         let trace = self.find(Field::Trace, asked, self.scope.trace)?;
         let near = self.near()?;
@@ -230,7 +199,7 @@ impl Searching<'_> {
         let mut candidates = self.candidates(cosines.keys())?;
         for Candidate { hit, .. } in &mut candidates {
             let version = hit.version.0;
-            hit.words = self.score(&words, version, Field::Words)?;
+            hit.words = self.score(&words, version, field)?;
             hit.trace = self.score(&trace, version, Field::Trace)?;
             hit.vector = match cosines.get(&version) {
                 Some(Some(cosine)) => *cosine,
@@ -269,7 +238,7 @@ impl Searching<'_> {
         }
         let wanted = tokens.iter().map(|(term, _)| format!("{}{}", self.scope.id, indexed_term(field, term)));
         let wanted = json(wanted);
-        let mut rows = self.session.query(self.statements.tokens, vec![wanted])?;
+        let mut rows = self.session.query(TOKENS, vec![wanted])?;
         while let Some(row) = rows.next()? {
             let (place, text, documents) = (row.count(0)?, row.text(1)?, row.count(2)?);
             let frequency = text.rsplit_once('·').and_then(|(_, frequency)| frequency.parse().ok());
@@ -297,11 +266,11 @@ impl Searching<'_> {
             return Ok(scores);
         }
         let postings = match field {
-            Field::Words => &self.statements.postings,
+            Field::Words | Field::Note => &self.statements.postings,
             Field::Trace => &self.statements.postings_of_trace,
         };
         let (sql, mut values) = self.filtered(postings.all, postings.filtered);
-        values.resize(TOKENS - 1, Value::Null);
+        values.resize(TOKENS_AT - 1, Value::Null);
         values.push(json(rare.iter().map(|(_, token)| token.text.clone())));
         let mut rows = self.session.query(sql, values)?;
         while let Some(row) = rows.next()? {
@@ -330,13 +299,14 @@ impl Searching<'_> {
 
     /// The statement to use, of that for all and that with a filter, and its values.
     fn filtered(&self, all: Sql, filtered: Sql) -> (Sql, Vec<Value>) {
-        let Search { kind, scope, filter, notes, .. } = self.search;
+        let Search { kind, filter, notes, .. } = self.search;
+        let scope = integer(self.scope.id);
         if *filter == Filter::default() && *notes == NoteFilter::default() {
-            return (all, vec![scope.as_str().into()]);
+            return (all, vec![scope]);
         }
         let values = match kind {
-            Searched::Episodes => filter_values(Some(scope), filter),
-            Searched::Notes => note_filter_values(Some(scope), notes),
+            Searched::Episodes => filter_values(scope, filter),
+            Searched::Notes => note_filter_values(scope, notes),
         };
         (filtered, values)
     }
@@ -362,10 +332,10 @@ impl Searching<'_> {
 
     /// These records, without their scores.
     fn candidates<'v>(&mut self, versions: impl Iterator<Item = &'v u64>) -> Result<Vec<Candidate>> {
-        let mut rows = self.session.query(self.statements.candidates, vec![json(versions.copied())])?;
+        let mut rows = self.session.query(self.statements.candidates, vec![integer(self.scope.id), json(versions.copied())])?;
         let mut candidates = Vec::new();
         while let Some(row) = rows.next()? {
-            let (version, key) = (version(&row, 0)?, searched_key(&row, 1, self.search.kind)?);
+            let (version, key) = (version(&row, 0)?, record_key(&row, 1, self.search.kind)?);
             let hit = Hit { key, version, words: 0.0, trace: 0.0, vector: 0.0 };
             candidates.push(Candidate { hit, at: moment_at(&row, 2)? });
         }
@@ -382,11 +352,11 @@ impl Searching<'_> {
     /// The terms of a record.
     fn terms(&mut self, version: u64, field: Field) -> Result<Terms> {
         let record = self.session.first(self.statements.body, vec![integer(version)], |row| {
-            decode(&searched_key(row, 0, self.search.kind)?, &body(row, 1)?, None)
+            decode(&record_key(row, 0, self.search.kind)?, &body(row, 1)?, None)
         })?;
         let searchable = record.as_ref().and_then(Record::searchable);
         let terms = searchable.map(|searchable| match field {
-            Field::Words => searchable.words(),
+            Field::Words | Field::Note => searchable.words(),
             Field::Trace => searchable.trace(),
         });
         Ok(terms.unwrap_or_default())
@@ -395,7 +365,7 @@ impl Searching<'_> {
     /// The cosine of the query and a record; 0 where there is none.
     fn cosine(&mut self, version: u64) -> Result<f64> {
         let Some(query) = self.search.direction() else { return Ok(0.0) };
-        let cosine = self.session.first(self.statements.vector, vec![integer(version)], |row| cosine(query, row, 0))?;
+        let cosine = self.session.first(VECTOR, vec![integer(version)], |row| cosine(query, row, 0))?;
         Ok(cosine.flatten().unwrap_or_default())
     }
 }

@@ -13,6 +13,7 @@ use libsql::{Builder, Connection, Statement, Value};
 use memory_core::{Error, ErrorKind, Result};
 
 use crate::error::{corrupt_column, from_libsql};
+use crate::learned::Deltas;
 
 /// A statement: the table that its columns are of, for messages, and its text.
 #[derive(Clone, Copy, Debug)]
@@ -28,15 +29,25 @@ pub(crate) struct Session {
     /// Before the connection, so that it is dropped before it.
     statements: HashMap<&'static str, Rc<Statement>>,
     connection: Connection,
+    deltas: Deltas,
 }
 
 impl Session {
     pub(crate) fn open(path: Arc<Path>, busy_timeout: Duration) -> Result<Self> {
         let database = at(&path, Builder::new_local(&path).build())?;
         let connection = database.connect().map_err(|error| from_libsql(&path, error))?;
-        let session = Self { path, statements: HashMap::new(), connection };
+        let session = Self { path, statements: HashMap::new(), connection, deltas: Deltas::default() };
         session.set_busy_timeout(busy_timeout)?;
         Ok(session)
+    }
+
+    /// Shares what other sessions of the store have read.
+    pub(crate) fn share(&mut self, deltas: &Deltas) {
+        self.deltas = deltas.clone();
+    }
+
+    pub(crate) fn deltas(&self) -> Deltas {
+        self.deltas.clone()
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -10,7 +10,7 @@ use memory_core::{
     Stored, Version,
 };
 
-use crate::TursoConfig;
+use crate::{TursoConfig, TursoStats};
 use crate::error::from_io;
 use crate::worker::Workers;
 use crate::write::Encoded;
@@ -23,6 +23,7 @@ use crate::{read, search};
 #[derive(Clone, Debug)]
 pub struct TursoStore {
     path: Arc<Path>,
+    config: TursoConfig,
     workers: Arc<Workers>,
 }
 
@@ -52,9 +53,14 @@ impl TursoStore {
             let path: PathBuf = std::path::absolute(&path).map_err(|error| from_io(path.as_ref(), error))?;
             let path: Arc<Path> = path.into();
             let workers = Workers::start(Arc::clone(&path), config).await?;
-            Ok(Self { path, workers: Arc::new(workers) })
+            Ok(Self { path, config, workers: Arc::new(workers) })
         };
         opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
+    }
+
+    /// What the store has done since it was opened.
+    pub fn stats(&self) -> TursoStats {
+        self.workers.stats()
     }
 }
 
@@ -72,35 +78,39 @@ impl MemoryStore for TursoStore {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Commit> {
-        let done = async { self.workers.write(Encoded::new(batch)?).await };
+        let done = async { self.workers.write(Encoded::new(batch)?, &self.config).await };
         done.await.map_err(|error| error.in_operation("commit"))
     }
 
     async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
         let keys = keys.to_vec();
-        let done = self.workers.read(move |session| read::get(session, &keys)).await;
+        let done = self.workers.read(&self.config, move |session| read::get(session, &keys)).await;
         done.map_err(|error| error.in_operation("get"))
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Page> {
         let scan = scan.clone();
-        let done = self.workers.read(move |session| read::scan(session, &scan)).await;
+        let (indexed, read) = (read::is_of_index(&scan), move |session: &mut _| read::scan(session, &scan));
+        let done = match indexed {
+            true => self.workers.read_index(&self.config, read).await,
+            false => self.workers.read(&self.config, read).await,
+        };
         done.map_err(|error| error.in_operation("scan"))
     }
 
     async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
         let search = search.clone();
-        let done = self.workers.read(move |session| search::search(session, &search)).await;
+        let done = self.workers.read_index(&self.config, move |session| search::search(session, &search)).await;
         done.map_err(|error| error.in_operation("search"))
     }
 
     async fn changes(&self, since: Version, limit: usize) -> Result<Changes> {
-        let done = self.workers.read(move |session| read::changes(session, since, limit)).await;
+        let done = self.workers.read(&self.config, move |session| read::changes(session, since, limit)).await;
         done.map_err(|error| error.in_operation("changes"))
     }
 
     async fn health(&self) -> Result<StoreHealth> {
-        let done = self.workers.read(read::health).await;
+        let done = self.workers.read(&self.config, read::health).await;
         done.map_err(|error| error.in_operation("health"))
     }
 

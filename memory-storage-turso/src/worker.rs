@@ -1,41 +1,129 @@
-//! The threads that run libSQL, whose local calls block: one writes, some read, each with a connection of its own.
+//! The threads that run libSQL, whose local calls block: one writes, some read, one looks after what follows the log. Each has a
+//! connection of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use memory_core::{Commit, ErrorKind, Result};
+use memory_core::{Commit, Error, ErrorKind, Result};
 use tokio::sync::{oneshot, watch};
 
-use crate::TursoConfig;
 use crate::error::{closed, from_io, panicked};
+use crate::learned::Deltas;
 use crate::schema::{open_reader, open_writer};
-use crate::session::Session;
+use crate::session::{BEGIN_READ, Session};
+use crate::upkeep::{self, catch_up};
 use crate::write::{Encoded, Writer};
+use crate::{TursoConfig, TursoStats, indexing};
 
 type Answer<T> = oneshot::Sender<Result<T>>;
-type Read = Box<dyn FnOnce(&mut Session) + Send>;
+type Read = Box<dyn FnOnce(&mut Reader) + Send>;
+
+/// Batches that share a transaction at most, and about as many bytes.
+const MOST_BATCHES: usize = 256;
+const MOST_BYTES: usize = 8 << 20;
+/// How long the writer waits for those who were in the last transaction, to come again.
+const LINGER: Duration = Duration::from_micros(150);
+
+/// What the writer is asked to do.
+pub(crate) enum Job {
+    Batch(Write),
+    Run(Box<dyn FnOnce(&mut Writer) + Send>),
+}
 
 /// A batch, and who waits for it.
-struct Write {
+pub(crate) struct Write {
     batch: Encoded,
     answer: Answer<Commit>,
+    _permit: Permit,
 }
 
 /// The threads of an open store. They end when this is dropped or [closed](Self::close), after what is queued.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    queues: Mutex<Option<Queues>>,
+    shared: Arc<Shared>,
     /// The writer, which ends last, holds the other end until its connection is closed.
     ended: watch::Sender<()>,
 }
 
+/// What the threads and the callers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    queues: Mutex<Option<Queues>>,
+    pub(crate) counters: Arc<Counters>,
+}
+
 #[derive(Clone, Debug)]
 struct Queues {
-    writes: mpsc::Sender<Write>,
+    writes: mpsc::Sender<Job>,
     reads: mpsc::Sender<Read>,
+    /// Wakes the upkeep.
+    wake: mpsc::SyncSender<()>,
+}
+
+/// What is counted while the store is open.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) transactions: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) index_steps: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) upkeep_failures: AtomicU64,
+    writes_waiting: AtomicUsize,
+    bytes_waiting: AtomicUsize,
+    reads_waiting: AtomicUsize,
+    connections: AtomicUsize,
+}
+
+impl Counters {
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among those that wait; given back when it is dropped.
+struct Permit {
+    counters: Arc<Counters>,
+    /// `None` for a read.
+    bytes: Option<usize>,
+}
+
+impl Permit {
+    fn take(counters: &Arc<Counters>, config: &TursoConfig, bytes: Option<usize>) -> Result<Self> {
+        let (waiting, what) = match bytes {
+            Some(_) => (&counters.writes_waiting, "writes"),
+            None => (&counters.reads_waiting, "reads"),
+        };
+        let others = waiting.fetch_add(1, Ordering::Relaxed);
+        let of_others = counters.bytes_waiting.fetch_add(bytes.unwrap_or_default(), Ordering::Relaxed);
+        let permit = Self { counters: Arc::clone(counters), bytes };
+        if others >= config.max_waiting {
+            Counters::count(&counters.refused);
+            let message = format!("{others} {what} wait already, as many as may (max_waiting)");
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
+        // One that is alone is taken however large it is.
+        if of_others > 0 && of_others + bytes.unwrap_or_default() > config.max_waiting_bytes {
+            Counters::count(&counters.refused);
+            let most = config.max_waiting_bytes;
+            let message = format!("writes of {of_others} bytes wait already, and {most} may (max_waiting_bytes)");
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
+        Ok(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let waiting = if self.bytes.is_some() { &self.counters.writes_waiting } else { &self.counters.reads_waiting };
+        waiting.fetch_sub(1, Ordering::Relaxed);
+        self.counters.bytes_waiting.fetch_sub(self.bytes.unwrap_or_default(), Ordering::Relaxed);
+    }
 }
 
 impl Workers {
@@ -45,39 +133,100 @@ impl Workers {
         let (opened, opening) = oneshot::channel();
         let (writes, write_jobs) = mpsc::channel();
         let (reads, read_jobs) = mpsc::channel();
-        let database = Database { path: Arc::clone(&path), config };
+        let (wake, woken) = mpsc::sync_channel(1);
+        let queues = Queues { writes, reads, wake };
+        let shared = Arc::new(Shared { queues: Mutex::new(Some(queues)), counters: Arc::default() });
+        let (counters, deltas) = (Arc::clone(&shared.counters), Deltas::default());
+        let database = Database { path: Arc::clone(&path), config, counters, deltas };
+        let threads = Threads { database, shared: Arc::clone(&shared), reads: read_jobs, woken };
         spawn(&path, "knowhow-turso-writer", move || {
-            run_writer(&database, &write_jobs, read_jobs, opened);
+            threads.run(&write_jobs, opened);
             drop(running);
         })?;
         opening.await.map_err(|_| closed())??;
-        Ok(Self { queues: Mutex::new(Some(Queues { writes, reads })), ended })
+        Ok(Self { shared, ended })
     }
 
     /// Writes a batch.
-    pub(crate) async fn write(&self, batch: Encoded) -> Result<Commit> {
+    pub(crate) async fn write(&self, batch: Encoded, config: &TursoConfig) -> Result<Commit> {
         let (answer, answered) = oneshot::channel();
-        self.queues()?.writes.send(Write { batch, answer }).map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        let queues = self.shared.queues()?;
+        let permit = Permit::take(&self.shared.counters, config, Some(batch.bytes()))?;
+        queues.writes.send(Job::Batch(Write { batch, answer, _permit: permit })).map_err(|_| closed())?;
+        let done = answered.await.map_err(|_| closed())?;
+        // It is woken already if the channel is full, and gone if it is closed.
+        let _ = queues.wake.try_send(());
+        done
     }
 
-    /// Runs a read.
+    /// Runs a read in a transaction of its own.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
+        config: &TursoConfig,
         read: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.ask(config, |reader| reader.session.transaction(BEGIN_READ, read)).await
+    }
+
+    /// Runs a read of what follows the log, in a transaction in which it has followed it to its end.
+    pub(crate) async fn read_index<T: Send + 'static>(
+        &self,
+        config: &TursoConfig,
+        read: impl Fn(&mut Session) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.ask(config, |reader| reader.read_index(read)).await
+    }
+
+    /// Runs something on a reader's connection, outside of transactions.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        config: &TursoConfig,
+        work: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        let job = move |session: &mut Session| answer_read(session, answer, read);
-        self.queues()?.reads.send(Box::new(job)).map_err(|_| closed())?;
+        let queues = self.shared.queues()?;
+        let permit = Permit::take(&self.shared.counters, config, None)?;
+        let job = move |reader: &mut Reader| {
+            let _permit = permit;
+            answer_read(reader, answer, work);
+        };
+        queues.reads.send(Box::new(job)).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
     /// Takes no more requests, lets the threads finish what is queued, and waits for their end.
     pub(crate) async fn close(&self) {
-        drop(self.lock().take());
+        drop(self.shared.lock().take());
         self.ended.closed().await;
     }
 
+    pub(crate) fn stats(&self) -> TursoStats {
+        let Counters { commits, transactions, reads, refused, index_steps, merges, upkeep_failures, .. } =
+            &*self.shared.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let waiting = |counter: &AtomicUsize| counter.load(Ordering::Relaxed) as u64;
+        TursoStats {
+            commits: load(commits),
+            transactions: load(transactions),
+            reads: load(reads),
+            refused: load(refused),
+            index_steps: load(index_steps),
+            merges: load(merges),
+            upkeep_failures: load(upkeep_failures),
+            writes_waiting: waiting(&self.shared.counters.writes_waiting),
+            reads_waiting: waiting(&self.shared.counters.reads_waiting),
+            connections: waiting(&self.shared.counters.connections),
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        drop(self.shared.lock().take());
+    }
+}
+
+impl Shared {
     fn queues(&self) -> Result<Queues> {
         self.lock().clone().ok_or_else(closed)
     }
@@ -85,6 +234,31 @@ impl Workers {
     fn lock(&self) -> MutexGuard<'_, Option<Queues>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Has the writer do something, and waits for it. Not for the writer itself.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        run_on(&self.queues()?.writes, work)
+    }
+}
+
+/// Has the writer behind this queue do something, and waits for it.
+fn run_on<T: Send + 'static>(
+    writes: &mpsc::Sender<Job>,
+    work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (answer, answered) = mpsc::channel();
+    let job = move |writer: &mut Writer| {
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut *writer)));
+        let _ = answer.send(done.unwrap_or_else(|payload| {
+            writer.recover();
+            Err(panicked(&*payload))
+        }));
+    };
+    writes.send(Job::Run(Box::new(job))).map_err(|_| closed())?;
+    answered.recv().map_err(|_| closed())?
 }
 
 /// What a thread needs to open a connection.
@@ -92,99 +266,250 @@ impl Workers {
 struct Database {
     path: Arc<Path>,
     config: TursoConfig,
+    counters: Arc<Counters>,
+    deltas: Deltas,
 }
 
 impl Database {
     fn writer(&self) -> Result<Writer> {
-        let session = self.patiently(|| open_writer(&self.path, self.config.busy_timeout))?;
+        let session = self.connect(|| open_writer(&self.path, self.config.busy_timeout))?;
         Writer::new(session, self.config.max_bytes)
     }
 
     fn reader(&self) -> Result<Session> {
-        self.patiently(|| open_reader(&self.path, self.config.busy_timeout))
+        self.connect(|| open_reader(&self.path, self.config.busy_timeout))
     }
 
     /// Opens again as long as others are opening or closing the file, of which SQLite's own timeout does not know all.
-    fn patiently<T>(&self, open: impl Fn() -> Result<T>) -> Result<T> {
+    fn connect(&self, open: impl Fn() -> Result<Session>) -> Result<Session> {
         let start = Instant::now();
         loop {
             match open() {
                 Err(error) if error.kind() == ErrorKind::Busy && start.elapsed() < self.config.busy_timeout => {
                     thread::sleep(Duration::from_millis(5));
                 }
-                done => return done,
+                Err(error) => return Err(error),
+                Ok(mut session) => {
+                    session.share(&self.deltas);
+                    self.counters.connections.fetch_add(1, Ordering::Relaxed);
+                    return Ok(session);
+                }
             }
         }
     }
 }
 
-fn run_writer(database: &Database, jobs: &mpsc::Receiver<Write>, reads: mpsc::Receiver<Read>, opened: Answer<()>) {
-    let (mut writer, readers) = match start(database, reads) {
-        Ok(started) => started,
-        Err(error) => {
-            let _ = opened.send(Err(error));
+/// What the threads are made of.
+struct Threads {
+    database: Database,
+    shared: Arc<Shared>,
+    reads: mpsc::Receiver<Read>,
+    woken: mpsc::Receiver<()>,
+}
+
+impl Threads {
+    /// The writer's thread, which starts the others and ends after them.
+    fn run(self, jobs: &mpsc::Receiver<Job>, opened: Answer<()>) {
+        let Self { database, shared, reads, woken } = self;
+        let (mut writer, others) = match start(&database, &shared, reads, woken) {
+            Ok(started) => started,
+            Err(error) => {
+                let _ = opened.send(Err(error));
+                return;
+            }
+        };
+        drop(shared);
+        if opened.send(Ok(())).is_err() {
             return;
         }
-    };
-    if opened.send(Ok(())).is_err() {
-        return;
+        let mut queue = Queue { jobs, next: None, last: 1 };
+        while let Some(work) = queue.next() {
+            match work {
+                Work::Run(run) => run(&mut writer),
+                Work::Batches(writes) => write_all(&mut writer, writes, &database.counters),
+            }
+        }
+        for other in others {
+            let _ = other.join();
+        }
+        catch_up(&mut writer);
+        writer.finish();
     }
-    // One job at a time is one transaction for each batch.
-    while let Ok(Write { batch, answer }) = jobs.recv() {
-        let done = catch_unwind(AssertUnwindSafe(|| writer.commit(batch)));
-        let done = done.unwrap_or_else(|payload| {
-            writer.recover();
-            Err(panicked(&*payload))
-        });
+}
+
+/// What the writer does next.
+enum Work {
+    Run(Box<dyn FnOnce(&mut Writer) + Send>),
+    Batches(Vec<Write>),
+}
+
+/// The writer's queue, from which batches come together.
+struct Queue<'a> {
+    jobs: &'a mpsc::Receiver<Job>,
+    /// What came behind the batches that were taken last.
+    next: Option<Job>,
+    /// How many batches came together last.
+    last: usize,
+}
+
+impl Queue<'_> {
+    /// What is next; `None` at the end.
+    fn next(&mut self) -> Option<Work> {
+        match self.next.take().or_else(|| self.jobs.recv().ok())? {
+            Job::Run(run) => Some(Work::Run(run)),
+            Job::Batch(first) => Some(Work::Batches(self.together(first))),
+        }
+    }
+
+    /// A batch, and those that wait behind it. Callers who were answered together come again one after the other: as many as last
+    /// time are waited for, a little.
+    fn together(&mut self, first: Write) -> Vec<Write> {
+        let (mut bytes, mut writes) = (first.batch.bytes(), vec![first]);
+        let end = Instant::now() + LINGER;
+        while writes.len() < MOST_BATCHES && bytes < MOST_BYTES {
+            let job = if writes.len() < self.last {
+                self.jobs.recv_timeout(end.saturating_duration_since(Instant::now())).ok()
+            } else {
+                self.jobs.try_recv().ok()
+            };
+            match job {
+                Some(Job::Batch(write)) => {
+                    bytes += write.batch.bytes();
+                    writes.push(write);
+                }
+                Some(run) => {
+                    self.next = Some(run);
+                    break;
+                }
+                None => break,
+            }
+        }
+        self.last = writes.len();
+        writes
+    }
+}
+
+fn write_all(writer: &mut Writer, writes: Vec<Write>, counters: &Counters) {
+    let (batches, answers): (Vec<Encoded>, Vec<(Answer<Commit>, Permit)>) =
+        writes.into_iter().map(|write| (write.batch, (write.answer, write._permit))).unzip();
+    let done = catch_unwind(AssertUnwindSafe(|| writer.commit(&batches)));
+    let done = done.unwrap_or_else(|payload| {
+        writer.recover();
+        batches.iter().map(|_| Err(panicked(&*payload))).collect()
+    });
+    Counters::count(&counters.transactions);
+    counters.commits.fetch_add(done.iter().filter(|done| done.is_ok()).count() as u64, Ordering::Relaxed);
+    for ((answer, permit), done) in answers.into_iter().zip(done) {
+        drop(permit);
         let _ = answer.send(done);
     }
-    for reader in readers {
-        let _ = reader.join();
-    }
-    writer.finish();
 }
 
-/// Opens the writer, then starts as many readers as there should be and waits until all are open.
-fn start(database: &Database, jobs: mpsc::Receiver<Read>) -> Result<(Writer, Vec<JoinHandle<()>>)> {
+/// Opens the writer, then starts the other threads and waits until all are open.
+fn start(
+    database: &Database,
+    shared: &Arc<Shared>,
+    jobs: mpsc::Receiver<Read>,
+    woken: mpsc::Receiver<()>,
+) -> Result<(Writer, Vec<JoinHandle<()>>)> {
     let writer = database.writer()?;
     let jobs = Arc::new(Mutex::new(jobs));
-    let mut readers = Vec::with_capacity(database.config.readers);
+    let mut others = Vec::with_capacity(database.config.readers + 1);
     for _ in 0..database.config.readers {
-        let (opened, opening) = mpsc::channel();
-        let (database, jobs) = (database.clone(), Arc::clone(&jobs));
-        let path = Arc::clone(&database.path);
-        readers.push(spawn(&path, "knowhow-turso-reader", move || run_reader(&database, &jobs, &opened))?);
-        opening.recv().unwrap_or_else(|_| Err(closed()))?;
+        let (jobs, writes) = (Arc::clone(&jobs), shared.queues()?.writes);
+        let run = move |session, counters| run_reader(Reader { session, writes, counters }, &jobs);
+        others.push(open_and_run(database, "knowhow-turso-reader", run)?);
     }
-    Ok((writer, readers))
+    let shared = Arc::downgrade(shared);
+    let run = move |session, _| upkeep::run(session, &shared, &woken);
+    others.push(open_and_run(database, "knowhow-turso-upkeep", run)?);
+    Ok((writer, others))
 }
 
-fn run_reader(database: &Database, jobs: &Mutex<mpsc::Receiver<Read>>, opened: &mpsc::Sender<Result<()>>) {
-    let mut session = match database.reader() {
-        Ok(session) => session,
+/// Starts a thread with a reader's connection, and waits until that is open.
+fn open_and_run(
+    database: &Database,
+    name: &str,
+    run: impl FnOnce(Session, Arc<Counters>) + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    let (opened, opening) = mpsc::channel();
+    let database = database.clone();
+    let path = Arc::clone(&database.path);
+    let thread = spawn(&path, name, move || match database.reader() {
+        Ok(session) => {
+            let _ = opened.send(Ok(()));
+            run(session, Arc::clone(&database.counters));
+        }
         Err(error) => {
             let _ = opened.send(Err(error));
-            return;
         }
-    };
-    let _ = opened.send(Ok(()));
+    })?;
+    opening.recv().unwrap_or_else(|_| Err(closed()))?;
+    Ok(thread)
+}
+
+/// A connection that reads, and the way to the writer.
+pub(crate) struct Reader {
+    pub(crate) session: Session,
+    writes: mpsc::Sender<Job>,
+    counters: Arc<Counters>,
+}
+
+impl Reader {
+    /// Reads in a transaction in which the log has been followed to its end.
+    fn read_index<T: Send + 'static>(
+        &mut self,
+        read: impl Fn(&mut Session) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        /// Short steps after which the writer, behind whom nobody can append, is asked to do it all.
+        const PATIENCE: usize = 4;
+        let mut short = 0;
+        while short < PATIENCE {
+            let done = self.session.transaction(BEGIN_READ, |session| match indexing::is_behind(session)? {
+                true => Ok(None),
+                false => read(session).map(Some),
+            })?;
+            if let Some(done) = done {
+                return Ok(done);
+            }
+            let Some(step) = indexing::Step::read(&mut self.session, upkeep::STEP)? else { continue };
+            short += usize::from(step.len() < upkeep::STEP);
+            let counters = Arc::clone(&self.counters);
+            match run_on(&self.writes, move |writer| upkeep::index(writer, step, &counters)) {
+                Err(error) if error.is_conflict() => short += 1,
+                done => done?,
+            }
+        }
+        run_on(&self.writes, move |writer| {
+            writer.derive(|session| {
+                while let Some(step) = indexing::Step::read_within(session, upkeep::STEP)? {
+                    step.write(session)?;
+                }
+                read(session)
+            })
+        })
+    }
+}
+
+fn run_reader(mut reader: Reader, jobs: &Mutex<mpsc::Receiver<Read>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
-            Ok(job) => job(&mut session),
+            Ok(job) => job(&mut reader),
             Err(mpsc::RecvError) => return,
         }
     }
 }
 
 /// Nobody needs the answer to a read whose future was dropped.
-fn answer_read<T>(session: &mut Session, answer: Answer<T>, read: impl FnOnce(&mut Session) -> Result<T>) {
+fn answer_read<T>(reader: &mut Reader, answer: Answer<T>, read: impl FnOnce(&mut Reader) -> Result<T>) {
     if answer.is_closed() {
         return;
     }
-    let done = catch_unwind(AssertUnwindSafe(|| read(&mut *session)));
+    Counters::count(&reader.counters.reads);
+    let done = catch_unwind(AssertUnwindSafe(|| read(&mut *reader)));
     let done = done.unwrap_or_else(|payload| {
-        session.recover();
+        reader.session.recover();
         Err(panicked(&*payload))
     });
     let _ = answer.send(done);
@@ -206,18 +531,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = TursoConfig::default().with_readers(1);
         let workers = Workers::start(folder.path().join("memory.db").into(), config).await.unwrap();
-        let error = workers
-            .read(|session| {
-                session.transaction(crate::session::BEGIN_READ, |session| -> Result<()> {
-                    let _rows = session.query(crate::session::Sql("", "SELECT 1"), vec![])?;
-                    panic!("as if by accident")
-                })
-            })
-            .await
-            .unwrap_err();
+        let panics = |session: &mut Session| -> Result<()> {
+            let _rows = session.query(crate::session::Sql("", "SELECT 1"), vec![])?;
+            panic!("as if by accident")
+        };
+        let error = workers.read(&config, panics).await.unwrap_err();
         assert!(error.to_string().contains("the request panicked: as if by accident"), "{error}");
-        assert_eq!(workers.read(health).await.unwrap().version.0, 0);
-        workers.write(Encoded::new(&Batch::new()).unwrap()).await.unwrap();
+        assert_eq!(workers.read(&config, health).await.unwrap().version.0, 0);
+        workers.write(Encoded::new(&Batch::new()).unwrap(), &config).await.unwrap();
         workers.close().await;
     }
 }

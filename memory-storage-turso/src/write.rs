@@ -1,20 +1,21 @@
-//! Commits.
+//! Commits: many batches in one transaction, which share its sync.
 
 use std::time::Duration;
 
 use libsql::Value;
-use memory_core::ranking::Terms;
 use memory_core::{
-    Batch, Change, Commit, Condition, Durability, Episode, Error, Key, LoggedEpisode, Note, Record, RecordKind, Result,
-    Scope, StoredNote, Vector, VectorSpace, Version, check_vector,
+    Batch, Change, Commit, Condition, Durability, Key, LoggedEpisode, Record, RecordKind, Result, Scope,
+    StoredNote, Vector, VectorSpace, Version, check_vector,
 };
 
-use crate::codec::{Field, encode, encode_vector, integer, key_bytes, moment, tokens, tokens_in_scope, trust, version};
+use crate::codec::{check_numbers, encode, encode_vector, integer, key_bytes, version};
+use crate::indexing;
+use crate::learned::{self, Changed};
 use crate::read::space;
 use crate::session::{BEGIN_WRITE, Session, Sql};
 
-const VERSION: Sql = Sql("counter", "SELECT version FROM counter");
-const SET_VERSION: Sql = Sql("counter", "UPDATE counter SET version = ?1");
+const STATE: Sql = Sql("state", "SELECT version, indexed, EXISTS (SELECT 1 FROM deleted) FROM state");
+const SET_VERSION: Sql = Sql("state", "UPDATE state SET version = ?1");
 const RECORD: Sql = Sql("records", "SELECT version FROM records WHERE kind = ?1 AND key = ?2");
 const PUT_RECORD: Sql = Sql(
     "records",
@@ -22,83 +23,38 @@ const PUT_RECORD: Sql = Sql(
      ON CONFLICT DO UPDATE SET scope = excluded.scope, version = excluded.version, body = excluded.body",
 );
 const DELETE_RECORD: Sql = Sql("records", "DELETE FROM records WHERE kind = ?1 AND key = ?2");
-/// The statements that write what is searched.
+const PUT_VECTOR: Sql = Sql("vectors", "INSERT INTO vectors (version, vector) VALUES (?1, ?2)");
+const DELETE_VECTOR: Sql = Sql("vectors", "DELETE FROM vectors WHERE version = ?1");
+const BURY: Sql = Sql("deleted", "INSERT OR REPLACE INTO deleted (version, kind, key) VALUES (?1, ?2, ?3)");
+const UNEARTH: Sql = Sql("deleted", "DELETE FROM deleted WHERE kind = ?1 AND key = ?2");
+
+/// The statements for a kind of record that is searched.
 #[derive(Debug)]
 struct Statements {
     find: Sql,
     put: Sql,
-    put_vector: Sql,
-    put_words: Sql,
-    /// Answers the id of the scope.
-    count: Sql,
     delete: Sql,
-    delete_words: Sql,
-    discount: Sql,
-    delete_scope: Sql,
 }
 
 const EPISODES: Statements = Statements {
-    find: Sql("episodes", "SELECT version, CAST(scope AS BLOB) AS scope, words, trace_words FROM episodes WHERE id = ?1"),
-    put: Sql(
-        "episodes",
-        "INSERT INTO episodes (version, words, trace_words, id, scope, domain, language, tags, verdict, trusted, reward, steps,
-                               started_at, completed_at, completed_nanos, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-    ),
-    put_vector: Sql("vectors", "INSERT INTO vectors (episode, vector) VALUES (?1, ?2)"),
-    put_words: Sql("episode_words", "INSERT INTO episode_words (rowid, tokens) VALUES (?1, ?2)"),
-    count: Sql(
-        "scopes",
-        "INSERT INTO scopes (scope, id, episodes, words, trace_words) VALUES (?1, ?2, 1, ?3, ?4)
-         ON CONFLICT DO UPDATE SET episodes = episodes + 1, words = words + excluded.words,
-                                   trace_words = trace_words + excluded.trace_words
-         RETURNING id",
-    ),
-    delete: Sql("episodes", "DELETE FROM episodes WHERE version = ?1"),
-    delete_words: Sql("episode_words", "DELETE FROM episode_words WHERE rowid = ?1"),
-    discount: Sql(
-        "scopes",
-        "UPDATE scopes SET episodes = episodes - 1, words = words - ?2, trace_words = trace_words - ?3 WHERE scope = ?1",
-    ),
-    delete_scope: Sql("scopes", "DELETE FROM scopes WHERE scope = ?1 AND episodes = 0"),
+    find: Sql("episode_records", "SELECT version FROM episode_records WHERE id = ?1"),
+    put: Sql("episode_records", "INSERT INTO episode_records (version, id, body) VALUES (?1, ?2, ?3)"),
+    delete: Sql("episode_records", "DELETE FROM episode_records WHERE version = ?1"),
 };
 const NOTES: Statements = Statements {
-    find: Sql("notes", "SELECT version, CAST(scope AS BLOB) AS scope, words, 0 AS trace_words FROM notes WHERE id = ?1"),
-    put: Sql(
-        "notes",
-        "INSERT INTO notes (version, words, id, scope, kind, tags, salience, thread, position, trusted, told_here, sessions,
-                            updated_at, updated_nanos, expires_at, expires_nanos, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
-    ),
-    put_vector: Sql("note_vectors", "INSERT INTO note_vectors (note, vector) VALUES (?1, ?2)"),
-    put_words: Sql("note_words", "INSERT INTO note_words (rowid, tokens) VALUES (?1, ?2)"),
-    count: Sql(
-        "note_scopes",
-        "INSERT INTO note_scopes (scope, id, notes, words, trace_words) VALUES (?1, ?2, 1, ?3, ?4)
-         ON CONFLICT DO UPDATE SET notes = notes + 1, words = words + excluded.words,
-                                   trace_words = trace_words + excluded.trace_words
-         RETURNING id",
-    ),
-    delete: Sql("notes", "DELETE FROM notes WHERE version = ?1"),
-    delete_words: Sql("note_words", "DELETE FROM note_words WHERE rowid = ?1"),
-    discount: Sql(
-        "note_scopes",
-        "UPDATE note_scopes SET notes = notes - 1, words = words - ?2, trace_words = trace_words - ?3 WHERE scope = ?1",
-    ),
-    delete_scope: Sql("note_scopes", "DELETE FROM note_scopes WHERE scope = ?1 AND notes = 0"),
+    find: Sql("note_records", "SELECT version FROM note_records WHERE id = ?1"),
+    put: Sql("note_records", "INSERT INTO note_records (version, id, body) VALUES (?1, ?2, ?3)"),
+    delete: Sql("note_records", "DELETE FROM note_records WHERE version = ?1"),
 };
 
-/// The statements for a record that is searched, and its id as they take it.
-fn searched(key: &Key) -> Option<(&'static Statements, Value)> {
+/// The statements for a record that is searched.
+fn searched(key: &Key) -> Option<&'static Statements> {
     match key {
-        Key::Episode(id) => Some((&EPISODES, id.to_string().into())),
-        Key::Note(id) => Some((&NOTES, id.to_string().into())),
+        Key::Episode(_) => Some(&EPISODES),
+        Key::Note(_) => Some(&NOTES),
         _ => None,
     }
 }
-
-const BURY: Sql = Sql("deleted", "INSERT OR REPLACE INTO deleted (version, kind, key) VALUES (?1, ?2, ?3)");
-const UNEARTH: Sql = Sql("deleted", "DELETE FROM deleted WHERE kind = ?1 AND key = ?2");
 
 /// A batch on its way to the writer, encoded already, so that this work is not the writer's.
 #[derive(Debug)]
@@ -106,13 +62,20 @@ pub(crate) struct Encoded {
     conditions: Vec<Condition>,
     changes: Vec<EncodedChange>,
     derivable: bool,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 enum EncodedChange {
-    PutDocument(Box<Document>),
-    PutSpace(VectorSpace, String),
-    Put { key: Key, scope: Option<Scope>, body: String },
+    Document(Document),
+    Space(VectorSpace, String),
+    Put {
+        key: Key,
+        scope: Option<Scope>,
+        body: String,
+    },
+    /// All changes of patterns, where the first of them stands.
+    Patterns(Vec<Vec<u8>>),
     Delete(Key),
 }
 
@@ -120,130 +83,86 @@ enum EncodedChange {
 #[derive(Debug)]
 struct Document {
     key: Key,
-    statements: &'static Statements,
-    scope: Scope,
+    /// Whether the conditions say that it is not there yet.
+    new: bool,
     vector: Option<Vector>,
-    /// What the text index holds of it, but for the scope.
-    tokens: String,
-    words: u64,
-    trace_words: u64,
-    /// What its table holds beside version and words.
-    columns: Vec<Value>,
+    body: String,
 }
 
 impl Encoded {
-    /// Encodes a batch.
+    /// Checks and encodes a batch.
     pub(crate) fn new(batch: &Batch) -> Result<Self> {
-        let changes = batch.changes.iter().map(EncodedChange::new).collect::<Result<_>>()?;
-        Ok(Self { conditions: batch.conditions.clone(), changes, derivable: batch.derivable })
+        batch.validate()?;
+        let mut encoded =
+            Self { conditions: batch.conditions.clone(), changes: Vec::new(), derivable: batch.derivable, bytes: 0 };
+        let mut patterns = Changed::of(batch);
+        for change in &batch.changes {
+            let own = match change {
+                Change::Put(Record::Pattern(_)) | Change::Add(_) | Change::Delete(Key::Pattern(_) | Key::Habit(_)) => {
+                    let Some(patterns) = patterns.take() else { continue };
+                    EncodedChange::Patterns(patterns.encode()?)
+                }
+                Change::Put(record) => encoded.put(record)?,
+                Change::Delete(key) => EncodedChange::Delete(key.clone()),
+            };
+            encoded.bytes += own.bytes();
+            encoded.changes.push(own);
+        }
+        Ok(encoded)
     }
 
-    fn deletes_document(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, EncodedChange::Delete(key) if searched(key).is_some()))
-    }
-}
-
-impl EncodedChange {
-    fn new(change: &Change) -> Result<Self> {
-        let record = match change {
-            Change::Delete(Key::Space) => {
-                return Err(Error::invalid("delete", "the vector space", "other records"));
-            }
-            Change::Delete(key) => return Ok(Self::Delete(key.clone())),
-            Change::Put(record) => record,
-        };
-        let counted = || record.searchable().map(|found| [found.words(), found.trace()]).unwrap_or_default();
+    fn put(&self, record: &Record) -> Result<EncodedChange> {
+        check_numbers(record)?;
+        let key = record.key();
         let body = match record {
-            Record::Episode(LoggedEpisode { episode, vector }) => {
-                let counted = counted();
-                let columns = episode_columns(episode, &counted[1])?;
-                let document = Document::new(record.key(), &EPISODES, &episode.scope, &counted, columns);
-                return Ok(document.with_vector(vector));
-            }
-            Record::Note(StoredNote { note, vector }) => {
-                let document = Document::new(record.key(), &NOTES, &note.scope, &counted(), note_columns(note)?);
-                return Ok(document.with_vector(vector));
-            }
-            Record::Space(space) => return Ok(Self::PutSpace(space.clone(), encode(space)?)),
+            Record::Episode(LoggedEpisode { episode, vector }) => return self.document(key, encode(episode)?, vector),
+            Record::Note(StoredNote { note, vector }) => return self.document(key, encode(note)?, vector),
+            Record::Space(space) => return Ok(EncodedChange::Space(space.clone(), encode(space)?)),
             Record::Watermark(watermark) => encode(watermark)?,
             Record::Open(open) => encode(open)?,
             Record::Step(step) => encode(step)?,
             Record::Pattern(pattern) => encode(pattern)?,
         };
-        Ok(Self::Put { key: record.key(), scope: record.scope().cloned(), body })
+        Ok(EncodedChange::Put { key, scope: record.scope().cloned(), body })
+    }
+
+    fn document(&self, key: Key, body: String, vector: &Option<Vector>) -> Result<EncodedChange> {
+        let absent = Condition::Absent(key.clone());
+        let changed = |change: &EncodedChange| match change {
+            EncodedChange::Document(document) => document.key == key,
+            EncodedChange::Delete(deleted) => *deleted == key,
+            _ => false,
+        };
+        let new = self.conditions.contains(&absent) && !self.changes.iter().any(changed);
+        Ok(EncodedChange::Document(Document { key, new, vector: vector.clone(), body }))
+    }
+
+    /// About as many bytes as it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it can share a sync with others.
+    pub(crate) fn is_derivable(&self) -> bool {
+        self.derivable
+    }
+
+    fn makes_room(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, EncodedChange::Delete(key) if searched(key).is_some()))
     }
 }
 
-impl Document {
-    fn new(
-        key: Key,
-        statements: &'static Statements,
-        scope: &Scope,
-        [words, trace]: &[Terms; 2],
-        columns: Vec<Value>,
-    ) -> Self {
-        let tokens = tokens(Field::Words, words) + &tokens(Field::Trace, trace);
-        let (words, trace_words) = (words.length(), trace.length());
-        Self { key, statements, scope: scope.clone(), vector: None, tokens, words, trace_words, columns }
+impl EncodedChange {
+    fn bytes(&self) -> usize {
+        64 + match self {
+            Self::Document(document) => {
+                document.body.len() + document.vector.as_ref().map_or(0, |vector| 4 * vector.as_slice().len())
+            }
+            Self::Space(_, body) | Self::Put { body, .. } => body.len(),
+            Self::Patterns(deltas) => deltas.iter().map(Vec::len).sum(),
+            Self::Delete(_) => 0,
+        }
     }
-
-    fn with_vector(mut self, vector: &Option<Vector>) -> EncodedChange {
-        self.vector.clone_from(vector);
-        EncodedChange::PutDocument(Box::new(self))
-    }
-}
-
-/// JSON has no other numbers.
-fn check_finite(field: &str, number: Option<f64>) -> Result<()> {
-    match number.filter(|number| !number.is_finite()) {
-        Some(number) => Err(Error::invalid(field, number, "finite numbers")),
-        None => Ok(()),
-    }
-}
-
-fn episode_columns(episode: &Episode, trace: &Terms) -> Result<Vec<Value>> {
-    check_finite("outcome.reward", episode.outcome.reward)?;
-    let (completed_at, completed_nanos) = moment(episode.completed_at);
-    Ok(vec![
-        integer(trace.length()),
-        episode.id.to_string().into(),
-        episode.scope.as_str().into(),
-        episode.task.domain.clone().into(),
-        episode.task.language.clone().into(),
-        encode(&episode.task.tags)?.into(),
-        episode.outcome.verdict.as_str().into(),
-        trust(episode.source.trust),
-        episode.outcome.reward.into(),
-        integer(episode.steps.len() as u64),
-        moment(episode.started_at).0.into(),
-        completed_at.into(),
-        completed_nanos.into(),
-        encode(episode)?.into(),
-    ])
-}
-
-fn note_columns(note: &Note) -> Result<Vec<Value>> {
-    check_finite("note.salience", Some(note.salience))?;
-    let (updated_at, updated_nanos) = moment(note.updated_at);
-    let (expires_at, expires_nanos) = note.expires_at.map(moment).unzip();
-    let (thread, position) = note.place.as_ref().map(|place| (place.thread.clone(), place.position)).unzip();
-    Ok(vec![
-        note.id.to_string().into(),
-        note.scope.as_str().into(),
-        note.kind.as_str().into(),
-        encode(&note.tags)?.into(),
-        note.salience.into(),
-        thread.into(),
-        position.into(),
-        trust(note.trust),
-        i64::from(note.here().is_some()).into(),
-        integer(note.sessions() as u64),
-        updated_at.into(),
-        updated_nanos.into(),
-        expires_at.into(),
-        expires_nanos.into(),
-        encode(note)?.into(),
-    ])
 }
 
 /// The connection that writes.
@@ -286,12 +205,48 @@ impl Writer {
         Ok(Self { session, quota, synced: true, beyond_quota: false })
     }
 
-    /// Writes a batch in a transaction of its own.
-    pub(crate) fn commit(&mut self, batch: Encoded) -> Result<Commit> {
-        let durability = if batch.derivable { Durability::Volatile } else { Durability::Durable };
-        self.tune(!batch.derivable, batch.deletes_document())?;
-        let version = self.session.transaction(BEGIN_WRITE, |session| write(session, batch))?;
-        Ok(Commit { version, durability })
+    /// Writes batches, all in one transaction if that succeeds; each is answered for itself.
+    pub(crate) fn commit(&mut self, batches: &[Encoded]) -> Vec<Result<Commit>> {
+        // Rooms for deletions may be used by nothing else.
+        let alone = self.quota.is_some() && batches.iter().any(Encoded::makes_room);
+        if batches.len() > 1 && !alone && let Ok(answers) = self.try_commit(batches) {
+            return answers;
+        }
+        let each = batches.iter().map(std::slice::from_ref);
+        each.map(|one| self.try_commit(one).and_then(|mut answers| answers.remove(0))).collect()
+    }
+
+    /// Writes those whose conditions hold in one transaction. Fails, with nothing written, when the transaction does.
+    fn try_commit(&mut self, batches: &[Encoded]) -> Result<Vec<Result<Commit>>> {
+        let synced = !batches.iter().all(Encoded::is_derivable);
+        self.tune(synced, batches.iter().any(Encoded::makes_room))?;
+        let durability = if synced { Durability::Durable } else { Durability::Volatile };
+        self.session.transaction(BEGIN_WRITE, |session| {
+            let mut transaction = Transaction::begin(session)?;
+            let answers: Result<Vec<Result<Commit>>> = batches
+                .iter()
+                .map(|batch| {
+                    if let Err(refused) = transaction.check(batch) {
+                        return Ok(Err(refused));
+                    }
+                    transaction.write(batch)?;
+                    Ok(Ok(Commit { version: Version(transaction.version), durability }))
+                })
+                .collect();
+            transaction.end()?;
+            answers
+        })
+    }
+
+    /// Writes something that can be derived again, in a transaction of its own.
+    pub(crate) fn derive<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        self.tune(false, false)?;
+        self.session.transaction(BEGIN_WRITE, work)
+    }
+
+    /// The connection, for what is not written in a transaction.
+    pub(crate) fn session(&mut self) -> &mut Session {
+        &mut self.session
     }
 
     /// Makes the connection usable again after a panic.
@@ -320,53 +275,94 @@ impl Writer {
     }
 }
 
-fn write(session: &mut Session, batch: Encoded) -> Result<Version> {
-    for condition in &batch.conditions {
-        check(session, condition)?;
-    }
-    let start = session.first(VERSION, vec![], |row| row.count(0))?.unwrap_or_default();
-    let mut transaction = Transaction { session, version: start, space: None };
-    for change in batch.changes {
-        match change {
-            EncodedChange::PutDocument(document) => transaction.put_document(*document)?,
-            EncodedChange::PutSpace(space, body) => transaction.put_space(space, body)?,
-            EncodedChange::Put { key, scope, body } => transaction.put(&key, scope.as_ref(), body)?,
-            EncodedChange::Delete(key) => transaction.delete(&key)?,
-        }
-    }
-    let end = transaction.version;
-    if end != start {
-        session.execute(SET_VERSION, vec![integer(end)])?;
-    }
-    Ok(Version(end))
-}
-
-fn check(session: &mut Session, condition: &Condition) -> Result<()> {
-    let found = match searched(condition.key()) {
-        Some((statements, id)) => session.first(statements.find, vec![id], |row| version(row, 0))?,
-        None => session.first(RECORD, place(condition.key()), |row| version(row, 0))?,
-    };
-    let holds = match condition {
-        Condition::Absent(_) => found.is_none(),
-        Condition::Present(_) => found.is_some(),
-        Condition::Unchanged(_, expected) => found == Some(*expected),
-    };
-    if holds { Ok(()) } else { Err(condition.conflict(found)) }
-}
-
 fn place(key: &Key) -> Vec<Value> {
     vec![key.kind().as_str().into(), key_bytes(key).into()]
 }
 
-/// The changes of one batch.
+/// The changes of one transaction.
 struct Transaction<'a> {
     session: &'a mut Session,
+    start: u64,
     version: u64,
+    /// Records up to this version are in the tables that are searched.
+    indexed: u64,
+    /// Whether anything is known as deleted.
+    deleted: bool,
     /// The vector space, once it is known.
     space: Option<VectorSpace>,
 }
 
-impl Transaction<'_> {
+impl<'a> Transaction<'a> {
+    fn begin(session: &'a mut Session) -> Result<Self> {
+        let state = session.first(STATE, vec![], |row| Ok((row.count(0)?, row.count(1)?, row.count(2)?)))?;
+        let (version, indexed, deleted) = state.unwrap_or_default();
+        Ok(Self { session, start: version, version, indexed, deleted: deleted > 0, space: None })
+    }
+
+    fn end(self) -> Result<()> {
+        if self.version != self.start {
+            self.session.execute(SET_VERSION, vec![integer(self.version)])?;
+        }
+        Ok(())
+    }
+
+    /// Checks everything that can be wrong with a batch before its first change.
+    fn check(&mut self, batch: &Encoded) -> Result<()> {
+        for condition in &batch.conditions {
+            let found = self.find(condition.key())?;
+            let holds = match condition {
+                Condition::Absent(_) => found.is_none(),
+                Condition::Present(_) => found.is_some(),
+                Condition::Unchanged(_, expected) => found == Some(*expected),
+            };
+            if !holds {
+                return Err(condition.conflict(found));
+            }
+        }
+        let mut own: Option<&VectorSpace> = None;
+        for change in &batch.changes {
+            match change {
+                EncodedChange::Space(new, _) => {
+                    if let Some(old) = own.or(self.space()?).filter(|old| *old != new) {
+                        return Err(old.mismatch(new));
+                    }
+                    own = Some(new);
+                }
+                EncodedChange::Document(Document { vector: Some(vector), .. }) => {
+                    check_vector(vector, own.or(self.space()?))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Version>> {
+        match searched(key) {
+            Some(statements) => self.session.first(statements.find, vec![key_bytes(key).into()], |row| version(row, 0)),
+            None => self.session.first(RECORD, place(key), |row| version(row, 0)),
+        }
+    }
+
+    fn write(&mut self, batch: &Encoded) -> Result<()> {
+        for change in &batch.changes {
+            match change {
+                EncodedChange::Document(document) => self.put_document(document)?,
+                EncodedChange::Space(space, body) => {
+                    self.put(&Key::Space, None, body)?;
+                    self.space = Some(space.clone());
+                }
+                EncodedChange::Put { key, scope, body } => self.put(key, scope.as_ref(), body)?,
+                EncodedChange::Patterns(deltas) => {
+                    let version = self.next_version();
+                    learned::write(self.session, version, deltas)?;
+                }
+                EncodedChange::Delete(key) => self.delete(key)?,
+            }
+        }
+        Ok(())
+    }
+
     fn next_version(&mut self) -> u64 {
         self.version += 1;
         self.version
@@ -379,42 +375,34 @@ impl Transaction<'_> {
         Ok(self.space.as_ref())
     }
 
-    fn put_space(&mut self, space: VectorSpace, body: String) -> Result<()> {
-        if let Some(old) = self.space()?.filter(|old| **old != space) {
-            return Err(old.mismatch(&space));
-        }
-        self.space = Some(space);
-        self.put(&Key::Space, None, body)
-    }
-
-    fn put(&mut self, key: &Key, scope: Option<&Scope>, body: String) -> Result<()> {
+    fn put(&mut self, key: &Key, scope: Option<&Scope>, body: &str) -> Result<()> {
         let version = self.next_version();
-        if key.kind().in_feed() {
-            self.session.execute(UNEARTH, place(key))?;
-        }
+        self.unearth(key)?;
         let mut values = place(key);
         values.extend([scope.map(Scope::as_str).into(), integer(version), body.into()]);
         self.session.execute(PUT_RECORD, values).map(drop)
     }
 
-    fn put_document(&mut self, document: Document) -> Result<()> {
-        let Document { key, statements, scope, vector, tokens, words, trace_words, columns } = document;
-        if let Some(vector) = &vector {
-            check_vector(vector, self.space()?)?;
-        }
-        if !self.remove_document(&key)? {
-            self.session.execute(UNEARTH, place(&key))?;
+    fn put_document(&mut self, document: &Document) -> Result<()> {
+        let Document { key, new, vector, body } = document;
+        let Some(statements) = searched(key) else { return Ok(()) };
+        if *new || !self.remove_document(key)? {
+            self.unearth(key)?;
         }
         let version = self.next_version();
-        let values = [vec![integer(version), integer(words)], columns].concat();
+        let values = vec![integer(version), key_bytes(key).into(), body.as_str().into()];
         self.session.execute(statements.put, values)?;
-        if let Some(vector) = &vector {
-            self.session.execute(statements.put_vector, vec![integer(version), encode_vector(vector)])?;
+        if let Some(vector) = vector {
+            self.session.execute(PUT_VECTOR, vec![integer(version), encode_vector(vector)])?;
         }
-        let counted = vec![scope.as_str().into(), integer(version), integer(words), integer(trace_words)];
-        let scope = self.session.first(statements.count, counted, |row| row.count(0))?.unwrap_or(version);
-        let tokens = tokens_in_scope(&tokens, scope);
-        self.session.execute(statements.put_words, vec![integer(version), tokens.into()]).map(drop)
+        Ok(())
+    }
+
+    fn unearth(&mut self, key: &Key) -> Result<()> {
+        if self.deleted && key.kind().in_feed() {
+            self.session.execute(UNEARTH, place(key))?;
+        }
+        Ok(())
     }
 
     fn delete(&mut self, key: &Key) -> Result<()> {
@@ -430,21 +418,20 @@ impl Transaction<'_> {
             let mut values = vec![integer(version)];
             values.extend(place(key));
             self.session.execute(BURY, values)?;
+            self.deleted = true;
         }
         Ok(())
     }
 
-    /// Removes a record that is searched from all tables; says whether it was there. Its vector goes with it.
+    /// Removes a record that is searched from all tables; says whether it was there.
     fn remove_document(&mut self, key: &Key) -> Result<bool> {
-        let Some((statements, id)) = searched(key) else { return Ok(false) };
-        let found = self.session.first(statements.find, vec![id], |row| {
-            Ok((row.count(0)?, row.text(1)?, vec![integer(row.count(2)?), integer(row.count(3)?)]))
-        })?;
-        let Some((version, scope, lengths)) = found else { return Ok(false) };
+        let Some(statements) = searched(key) else { return Ok(false) };
+        let Some(Version(version)) = self.find(key)? else { return Ok(false) };
+        if version <= self.indexed {
+            indexing::remove(self.session, key, version)?;
+        }
         self.session.execute(statements.delete, vec![integer(version)])?;
-        self.session.execute(statements.delete_words, vec![integer(version)])?;
-        self.session.execute(statements.discount, [vec![scope.as_str().into()], lengths].concat())?;
-        self.session.execute(statements.delete_scope, vec![scope.into()])?;
+        self.session.execute(DELETE_VECTOR, vec![integer(version)])?;
         Ok(true)
     }
 }
@@ -472,15 +459,15 @@ mod tests {
         let delete = Batch::new().delete(Key::Episode(memory_core::EpisodeId::new(Uuid::nil())));
         // FULL is 2, NORMAL is 1.
         for (batch, synchronous, pages) in [
-            (put.clone(), 2, 256),
-            (put.clone().as_derivable(), 1, 256),
-            (conflict.clone(), 2, 256),
-            (conflict.as_derivable(), 1, 256),
-            (delete.clone(), 2, 512),
-            (delete.as_derivable(), 1, 512),
-            (put, 2, 256),
+            (put.clone(), 2, 128),
+            (put.clone().as_derivable(), 1, 128),
+            (conflict.clone(), 2, 128),
+            (conflict.as_derivable(), 1, 128),
+            (delete.clone(), 2, 256),
+            (delete.as_derivable(), 1, 256),
+            (put, 2, 128),
         ] {
-            let _ = writer.commit(Encoded::new(&batch).unwrap());
+            let _ = writer.commit(&[Encoded::new(&batch).unwrap()]);
             const SYNCHRONOUS: Sql = Sql("", "SELECT synchronous FROM pragma_synchronous");
             let set = writer.session.first(SYNCHRONOUS, vec![], |row| row.integer(0)).unwrap();
             assert_eq!(set, Some(synchronous), "{batch:?}");

@@ -261,55 +261,73 @@ pub(crate) fn fold<'a>(episodes: impl IntoIterator<Item = &'a Arc<Episode>>) -> 
 pub(crate) async fn assert_sound(path: &Path) {
     for (what, count) in [
         ("damage", "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"),
-        ("broken references", "SELECT count(*) FROM pragma_foreign_key_check"),
         (
             "scopes counted wrong",
             "SELECT count(*) FROM (
-                SELECT scope, count(*) AS e, sum(words) AS w, sum(trace_words) AS t FROM episodes GROUP BY scope
-                EXCEPT SELECT scope, episodes, words, trace_words FROM scopes)",
+                SELECT scope, count(*), sum(words), sum(trace_words) FROM episode_index GROUP BY scope
+                EXCEPT SELECT id, episodes, words, trace_words FROM scopes)",
         ),
-        ("scopes without episodes", "SELECT count(*) FROM scopes WHERE scope NOT IN (SELECT scope FROM episodes)"),
         (
-            "words of no episode",
-            "SELECT count(*) FROM episode_words_postings WHERE doc NOT IN (SELECT version FROM episodes)",
+            "scopes of notes counted wrong",
+            "SELECT count(*) FROM (
+                SELECT scope, count(*), sum(words) FROM note_index GROUP BY scope
+                EXCEPT SELECT id, notes, note_words FROM scopes)",
+        ),
+        ("empty scopes", "SELECT count(*) FROM scopes WHERE episodes = 0 AND notes = 0"),
+        (
+            "scopes counted that are not there",
+            "SELECT (SELECT sum(episodes) + sum(notes) FROM scopes)
+                    - (SELECT count(*) FROM episode_index) - (SELECT count(*) FROM note_index)",
+        ),
+        (
+            "index of no episode",
+            "SELECT count(*) FROM episode_index AS i LEFT JOIN episode_records AS r USING (version)
+             LEFT JOIN scopes AS s ON s.id = i.scope
+             WHERE r.id IS NOT i.id OR s.scope IS NOT body ->> '$.scope'",
+        ),
+        (
+            "index of no note",
+            "SELECT count(*) FROM note_index AS i LEFT JOIN note_records AS r USING (version)
+             LEFT JOIN scopes AS s ON s.id = i.scope
+             WHERE r.id IS NOT i.id OR s.scope IS NOT body ->> '$.scope'",
+        ),
+        (
+            "records passed over",
+            "SELECT count(*) FROM state, (SELECT version FROM episode_records UNION ALL SELECT version FROM note_records) AS r
+             WHERE r.version <= indexed AND r.version NOT IN (
+                 SELECT version FROM episode_index UNION ALL SELECT version FROM note_index)",
+        ),
+        (
+            "words of no record",
+            "SELECT count(*) FROM words_postings WHERE doc NOT IN (
+                 SELECT version FROM episode_index UNION ALL SELECT version FROM note_index)",
         ),
         (
             "words too few or too many",
             "SELECT count(*) FROM (
-                SELECT version, words, trace_words FROM episodes
-                EXCEPT SELECT doc, sum(count * (field LIKE '%w')), sum(count * (field LIKE '%t')) FROM (
+                SELECT version, words, trace_words, 0 FROM episode_index
+                UNION ALL SELECT version, 0, 0, words FROM note_index
+                EXCEPT SELECT doc, sum(count * (field LIKE '%w')), sum(count * (field LIKE '%t')),
+                              sum(count * (field LIKE '%n')) FROM (
                     SELECT doc, substr(term, instr(term, '·') + 1) AS count,
-                           substr(term, 1, length(scopes.id) + 1) AS field
-                    FROM episodes, scopes, episode_words_postings
-                    WHERE doc = version AND episodes.scope = scopes.scope)
+                           substr(term, 1, length(all_records.scope) + 1) AS field
+                    FROM (SELECT version, scope FROM episode_index UNION ALL SELECT version, scope FROM note_index)
+                        AS all_records
+                    JOIN words_postings ON doc = version)
                 GROUP BY doc)
                 WHERE words + trace_words > 0",
         ),
         (
             "tokens of no scope",
-            "SELECT count(*) FROM episode_words_tokens
-             WHERE NOT EXISTS (SELECT 1 FROM scopes WHERE term GLOB id || '[wt]*·*')",
-        ),
-        ("vectors of no episode", "SELECT count(*) FROM vectors WHERE episode NOT IN (SELECT version FROM episodes)"),
-        (
-            "scopes of notes counted wrong",
-            "SELECT count(*) FROM (
-                SELECT scope, count(*) AS n, sum(words) AS w, 0 AS t FROM notes GROUP BY scope
-                EXCEPT SELECT scope, notes, words, trace_words FROM note_scopes)",
-        ),
-        ("scopes without notes", "SELECT count(*) FROM note_scopes WHERE scope NOT IN (SELECT scope FROM notes)"),
-        ("words of no note", "SELECT count(*) FROM note_words_postings WHERE doc NOT IN (SELECT version FROM notes)"),
-        (
-            "words of notes too few or too many",
-            "SELECT (SELECT coalesce(sum(words), 0) FROM notes)
-                    - (SELECT coalesce(sum(doc * substr(term, instr(term, '·') + 1)), 0) FROM note_words_tokens)",
+            "SELECT count(*) FROM words_tokens
+             WHERE NOT EXISTS (SELECT 1 FROM scopes WHERE term GLOB id || '[wtn]*·*')",
         ),
         (
-            "tokens of no scope of notes",
-            "SELECT count(*) FROM note_words_tokens
-             WHERE NOT EXISTS (SELECT 1 FROM note_scopes WHERE term GLOB id || 'w*·*')",
+            "vectors of no record",
+            "SELECT count(*) FROM vectors WHERE version NOT IN (
+                 SELECT version FROM episode_records UNION ALL SELECT version FROM note_records)",
         ),
-        ("vectors of no note", "SELECT count(*) FROM note_vectors WHERE note NOT IN (SELECT version FROM notes)"),
+        ("blocks without the lowest key", "SELECT count(*) > 0 AND min(first) <> zeroblob(17) FROM pattern_blocks"),
     ] {
         assert_eq!(number(path, count).await, 0, "{what}");
     }

@@ -1,0 +1,166 @@
+//! Blocks take in deltas, some blocks at a time, so that writers wait for none of it long.
+
+use std::sync::Arc;
+
+use libsql::Value;
+use memory_core::{Error, ErrorKind, Result};
+
+use super::coding::{Encoder, Entry, RawKey, Run};
+use super::{Block, corrupt};
+use crate::codec::integer;
+use crate::session::{BEGIN_READ, Session, Sql};
+
+/// Deltas are merged when there are so many, or when they have as many bytes as a share of the blocks.
+const MOST_DELTAS: usize = 64;
+const LEAST_BYTES: u64 = 1 << 18;
+const SHARE: u64 = 8;
+/// Blocks that one step rewrites.
+const STEP: usize = 32;
+/// How long a block is: a page of the file holds one.
+const BLOCK_BYTES: usize = 7_900;
+
+const MERGES: Sql = Sql("state", "SELECT merges FROM state");
+const SET_MERGES: Sql = Sql("state", "UPDATE state SET merges = merges + 1");
+const BLOCKS: Sql = Sql("pattern_blocks", "SELECT count(*) FROM pattern_blocks");
+const FIRST: Sql =
+    Sql("pattern_blocks", "SELECT first FROM pattern_blocks WHERE first <= ?1 ORDER BY first DESC LIMIT 1");
+const DELETE: Sql = Sql("pattern_blocks", "DELETE FROM pattern_blocks WHERE first >= ?1 AND (?2 IS NULL OR first < ?2)");
+const INSERT: Sql =
+    Sql("pattern_blocks", "INSERT INTO pattern_blocks (first, upto, patterns, entries) VALUES (?1, ?2, ?3, ?4)");
+const PRUNE: Sql = Sql("pattern_deltas", "DELETE FROM pattern_deltas WHERE delta <= ?1");
+
+const LOWEST: RawKey = [0; 17];
+
+/// One step: blocks in place of those from a key on and before another.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    /// How many merges there had been when the blocks were read.
+    merges: u64,
+    from: RawKey,
+    before: Option<RawKey>,
+    blocks: Vec<NewBlock>,
+    /// All deltas up to here are in all blocks, once this is written.
+    done: Option<u64>,
+}
+
+#[derive(Debug)]
+struct NewBlock {
+    first: RawKey,
+    upto: u64,
+    patterns: u64,
+    entries: Vec<u8>,
+}
+
+/// A pass over all blocks.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    from: RawKey,
+    upto: u64,
+}
+
+impl Pass {
+    /// A new pass, if it is time for one.
+    pub(crate) fn due(session: &mut Session) -> Result<Option<Self>> {
+        session.transaction(BEGIN_READ, |session| {
+            let all = session.deltas().read(session)?;
+            let Some((upto, _)) = all.last() else { return Ok(None) };
+            let bytes: usize = all.iter().map(|(_, delta)| delta.len_bytes()).sum();
+            let blocks = session.first(BLOCKS, vec![], |row| row.count(0))?.unwrap_or_default();
+            let due = all.len() > MOST_DELTAS || bytes as u64 > LEAST_BYTES.max(blocks * BLOCK_BYTES as u64 / SHARE);
+            Ok(due.then_some(Self { from: LOWEST, upto: *upto }))
+        })
+    }
+
+    /// The next step.
+    pub(crate) fn step(&self, session: &mut Session) -> Result<Merge> {
+        session.transaction(BEGIN_READ, |session| {
+            let all = session.deltas().read(session)?;
+            let all = &all[..all.partition_point(|(delta, _)| *delta <= self.upto)];
+            let merges = session.first(MERGES, vec![], |row| row.count(0))?.unwrap_or_default();
+            let from = session.first(FIRST, vec![Value::Blob(self.from.to_vec())], |row| row.blob(0))?;
+            let from = from.and_then(|bytes| bytes.try_into().ok()).unwrap_or(LOWEST);
+            let mut merge = Merge { merges, from, before: Some(from), blocks: Vec::new(), done: None };
+            let mut filling = Filling { first: from, upto: self.upto, encoder: Encoder::default() };
+            for _ in 0..STEP {
+                let Some(next) = merge.before else { break };
+                merge.before = read(session, &next, all, &mut filling, &mut merge.blocks)?;
+            }
+            merge.blocks.push(filling.block());
+            merge.done = merge.before.is_none().then_some(self.upto);
+            Ok(merge)
+        })
+    }
+
+    /// Goes on behind a step that was written; `None` at the end.
+    pub(crate) fn after(self, merge: Option<RawKey>) -> Option<Self> {
+        Some(Self { from: merge?, ..self })
+    }
+}
+
+/// Reads one block into those that are made; tells where the next one begins.
+fn read(
+    session: &mut Session,
+    key: &RawKey,
+    deltas: &[(u64, Arc<Run>)],
+    filling: &mut Filling,
+    made: &mut Vec<NewBlock>,
+) -> Result<Option<RawKey>> {
+    let block = Block::with_end(session, key)?;
+    let patterns = block.patterns(key, deltas).map_err(|damage| corrupt("a block", damage))?;
+    for (key, (version, pattern)) in patterns {
+        made.extend(filling.add(key, &Entry::Put(version, pattern)));
+    }
+    Ok(block.end)
+}
+
+/// A block that is being filled.
+struct Filling {
+    first: RawKey,
+    upto: u64,
+    encoder: Encoder,
+}
+
+impl Filling {
+    /// Adds an entry; gives the block before it if that is full.
+    fn add(&mut self, key: RawKey, entry: &Entry) -> Option<NewBlock> {
+        if self.encoder.push(&key, entry, BLOCK_BYTES) {
+            return None;
+        }
+        let block = self.block();
+        self.first = key;
+        self.encoder.push(&key, entry, BLOCK_BYTES);
+        Some(block)
+    }
+
+    fn block(&mut self) -> NewBlock {
+        let encoder = std::mem::take(&mut self.encoder);
+        let (first, upto, patterns) = (self.first, self.upto, encoder.entries());
+        NewBlock { first, upto, patterns, entries: encoder.finish() }
+    }
+}
+
+impl Merge {
+    pub(crate) fn before(&self) -> Option<RawKey> {
+        self.before
+    }
+
+    /// Writes the step, within a transaction; a conflict if another process has merged since.
+    pub(crate) fn write(&self, session: &mut Session) -> Result<()> {
+        let merges = session.first(MERGES, vec![], |row| row.count(0))?.unwrap_or_default();
+        if merges != self.merges {
+            return Err(Error::new(ErrorKind::Conflict, "another process has merged patterns"));
+        }
+        session.execute(SET_MERGES, vec![])?;
+        let before = self.before.map(|key| key.to_vec());
+        session.execute(DELETE, vec![Value::Blob(self.from.to_vec()), before.into()])?;
+        for block in &self.blocks {
+            let first = Value::Blob(block.first.to_vec());
+            let values = vec![first, integer(block.upto), integer(block.patterns), Value::Blob(block.entries.clone())];
+            session.execute(INSERT, values)?;
+        }
+        if let Some(done) = self.done {
+            session.execute(PRUNE, vec![integer(done)])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! What is learned: patterns in blocks, with the changes since.
+//!
+//! A projection step adds to some ten thousand patterns. Updating a row for each would cost more than everything else together,
+//! and a row of its own for each more room than the episodes. So patterns lie in *blocks*, some hundred together by rising key;
+//! the changes of a batch are one *delta*, a blob; and blocks take deltas in later, many at a time (see [`merge`]). A block knows
+//! up to which delta it has taken in. What a pattern is now is what its block has of it, and then what each later delta does.
+//!
+//! ```text
+//! pattern_blocks   block, first key, upto, how many patterns, entries (all puts)
+//! pattern_deltas   delta (rising), version, entries
+//! ```
+//!
+//! Deltas are small beside the blocks, never changed, and read by each store once.
+
+mod coding;
+pub(crate) mod merge;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libsql::Value;
+use memory_core::{
+    Batch, Change, Cursor, Error, ErrorKind, Page, Pattern, PatternId, Record, RecordKind, Result, Scan, Stored,
+    Version,
+};
+
+pub(crate) use coding::{RawKey, raw_key};
+use coding::{Encoder, Entry, Run, raw};
+
+use crate::codec::{MAX_BODY, integer};
+use crate::session::{Session, Sql};
+
+const BLOCK: Sql = Sql(
+    "pattern_blocks",
+    "SELECT block, first, upto, entries FROM pattern_blocks WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
+);
+const NEXT: Sql = Sql("pattern_blocks", "SELECT first FROM pattern_blocks WHERE first > ?1 ORDER BY first LIMIT 1");
+const DELTAS: Sql = Sql("pattern_deltas", "SELECT delta FROM pattern_deltas ORDER BY delta");
+const DELTA: Sql = Sql("pattern_deltas", "SELECT version, entries FROM pattern_deltas WHERE delta = ?1");
+const COUNT: Sql = Sql("pattern_blocks", "SELECT coalesce(sum(patterns), 0) FROM pattern_blocks");
+const PUT_DELTA: Sql = Sql("pattern_deltas", "INSERT INTO pattern_deltas (version, entries) VALUES (?1, ?2)");
+
+/// The longest delta; a batch with more has several.
+const DELTA_BYTES: usize = 1 << 20;
+
+/// Deltas that were read, shared by the threads of a store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deltas(Arc<Mutex<BTreeMap<u64, Arc<Run>>>>);
+
+impl Deltas {
+    /// All deltas there are, in order.
+    fn read(&self, session: &mut Session) -> Result<Vec<(u64, Arc<Run>)>> {
+        let mut there = Vec::new();
+        let mut rows = session.query(DELTAS, vec![])?;
+        while let Some(row) = rows.next()? {
+            there.push(row.count(0)?);
+        }
+        drop(rows);
+        // What is merged is read no more, but by who still looks at an older state.
+        let first = there.first().copied().unwrap_or(u64::MAX);
+        self.lock().retain(|delta, _| *delta >= first);
+        there.into_iter().map(|delta| Ok((delta, self.read_one(session, delta)?))).collect()
+    }
+
+    fn read_one(&self, session: &mut Session, delta: u64) -> Result<Arc<Run>> {
+        if let Some(run) = self.lock().get(&delta) {
+            return Ok(Arc::clone(run));
+        }
+        let found = session.first(DELTA, vec![integer(delta)], |row| Ok((row.count(0)?, row.blob(1)?)))?;
+        let (version, bytes) = found.unwrap_or_default();
+        let run = Arc::new(parse(bytes, format_args!("delta {delta}"))?.at(version));
+        self.lock().insert(delta, Arc::clone(&run));
+        Ok(run)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Run>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse(bytes: Vec<u8>, what: impl std::fmt::Display) -> Result<Run> {
+    Run::parse(bytes).map_err(|damage| corrupt(what, damage))
+}
+
+fn corrupt(what: impl std::fmt::Display, damage: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("patterns of {what}: {damage}; rebuild"))
+}
+
+/// A block; of a store without any, one without entries.
+#[derive(Debug)]
+struct Block {
+    upto: u64,
+    run: Option<Run>,
+    /// The key from which the next one is.
+    end: Option<RawKey>,
+}
+
+impl Block {
+    /// The block that has this key.
+    fn of(session: &mut Session, key: &RawKey) -> Result<Self> {
+        let found = session.first(BLOCK, vec![Value::Blob(key.to_vec())], |row| {
+            Ok((row.count(2)?, row.blob(3)?, row.count(0)?))
+        })?;
+        match found {
+            None => Ok(Self { upto: 0, run: None, end: None }),
+            Some((upto, bytes, block)) => {
+                Ok(Self { upto, run: Some(parse(bytes, format_args!("block {block}"))?), end: None })
+            }
+        }
+    }
+
+    /// The same, with its end.
+    fn with_end(session: &mut Session, key: &RawKey) -> Result<Self> {
+        let end = session.first(NEXT, vec![Value::Blob(key.to_vec())], |row| row.blob(0))?;
+        let end = end.map(|bytes| <RawKey>::try_from(bytes.as_slice()).map_err(|_| corrupt("a block", "no first key")));
+        Ok(Self { end: end.transpose()?, ..Self::of(session, key)? })
+    }
+
+    /// The entries that change this block, in order.
+    fn later<'a>(&self, deltas: &'a [(u64, Arc<Run>)]) -> &'a [(u64, Arc<Run>)] {
+        &deltas[deltas.partition_point(|(delta, _)| *delta <= self.upto)..]
+    }
+
+    fn get(&self, key: &RawKey, deltas: &[(u64, Arc<Run>)]) -> Result<Option<(Version, Pattern)>, coding::Damage> {
+        let mut known = None;
+        let own = self.run.as_ref().map(|run| run.get(key)).transpose()?.flatten();
+        own.into_iter().for_each(|entry| entry.apply(&mut known));
+        for (_, delta) in self.later(deltas) {
+            if let Some(entry) = delta.get(key)? {
+                entry.apply(&mut known);
+            }
+        }
+        Ok(known)
+    }
+
+    /// All patterns of the block from this key on.
+    fn patterns(
+        &self,
+        from: &RawKey,
+        deltas: &[(u64, Arc<Run>)],
+    ) -> Result<BTreeMap<RawKey, (Version, Pattern)>, coding::Damage> {
+        let mut all: BTreeMap<RawKey, Option<(Version, Pattern)>> = BTreeMap::new();
+        let runs = self.run.iter().chain(self.later(deltas).iter().map(|(_, run)| &**run));
+        for run in runs {
+            for changed in run.between(from, self.end.as_ref()) {
+                let (key, entry) = changed?;
+                entry.apply(all.entry(key).or_default());
+            }
+        }
+        Ok(all.into_iter().filter_map(|(key, known)| Some((key, known?))).collect())
+    }
+}
+
+fn stored((version, pattern): (Version, Pattern)) -> Stored {
+    Stored { version, record: Record::Pattern(pattern) }
+}
+
+/// Reads patterns, within a transaction.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    deltas: Vec<(u64, Arc<Run>)>,
+}
+
+impl Learned {
+    pub(crate) fn read(session: &mut Session) -> Result<Self> {
+        Ok(Self { deltas: session.deltas().read(session)? })
+    }
+
+    pub(crate) fn get(&self, session: &mut Session, key: &RawKey) -> Result<Option<Stored>> {
+        let known = Block::of(session, key)?.get(key, &self.deltas).map_err(|damage| corrupt("a block", damage))?;
+        Ok(known.map(stored))
+    }
+
+    pub(crate) fn scan(&self, session: &mut Session, scan: &Scan) -> Result<Page> {
+        let kind = if scan.kind == RecordKind::Habit { b'h' } else { b'p' };
+        let (first, last) = match &scan.scope {
+            Some(scope) => PatternId::range_of(scope),
+            None => (PatternId::new(uuid::Uuid::nil()), PatternId::new(uuid::Uuid::max())),
+        };
+        let after = match &scan.after {
+            Some(Cursor::Key(key)) => raw_key(key),
+            _ => None,
+        };
+        let last = raw(kind, last);
+        let mut from = raw(kind, first).max(after.unwrap_or([0; 17]));
+        let mut records = Vec::new();
+        loop {
+            let block = Block::with_end(session, &from)?;
+            let patterns = block.patterns(&from, &self.deltas).map_err(|damage| corrupt("a block", damage))?;
+            for (key, known) in patterns {
+                if key > last {
+                    return Ok(Page { records, next: None });
+                }
+                if Some(key) == after || scan.scope.as_ref().is_some_and(|scope| known.1.scope != *scope) {
+                    continue;
+                }
+                if records.len() == scan.limit {
+                    let next = records.last().map(|last: &Stored| Cursor::Key(last.record.key()));
+                    return Ok(Page { records, next });
+                }
+                records.push(stored(known));
+            }
+            match block.end {
+                Some(end) if end <= last => from = end,
+                _ => return Ok(Page { records, next: None }),
+            }
+        }
+    }
+
+    /// How many patterns there are.
+    pub(crate) fn count(&self, session: &mut Session) -> Result<u64> {
+        let mut count = session.first(COUNT, vec![], |row| row.count(0))?.unwrap_or_default();
+        let mut changed: Vec<&RawKey> = self.deltas.iter().flat_map(|(_, delta)| delta.keys()).collect();
+        changed.sort_unstable();
+        changed.dedup();
+        let mut block: Option<Block> = None;
+        for key in changed {
+            let fits = block.as_ref().is_some_and(|block| block.end.is_none_or(|end| *key < end));
+            let block = match &mut block {
+                Some(block) if fits => block,
+                other => other.insert(Block::with_end(session, key)?),
+            };
+            let had = block.run.as_ref().is_some_and(|run| run.has(key));
+            let has = block.get(key, &self.deltas).map_err(|damage| corrupt("a block", damage))?.is_some();
+            count = (count + u64::from(has)).saturating_sub(u64::from(had));
+        }
+        Ok(count)
+    }
+}
+
+/// The changes of a batch to patterns.
+#[derive(Debug)]
+pub(crate) struct Changed(BTreeMap<RawKey, Entry>);
+
+impl Changed {
+    /// The pattern changes of a batch; `None` if it has none.
+    pub(crate) fn of(batch: &Batch) -> Option<Self> {
+        let mut changed: BTreeMap<RawKey, Entry> = BTreeMap::new();
+        for change in &batch.changes {
+            let (key, entry) = match change {
+                Change::Put(Record::Pattern(pattern)) => (pattern.key(), Entry::Put(Version(0), pattern.clone())),
+                Change::Add(pattern) => (pattern.key(), Entry::Add(Version(0), pattern.clone())),
+                Change::Delete(key) => (key.clone(), Entry::Delete),
+                Change::Put(_) => continue,
+            };
+            let Some(key) = raw_key(&key) else { continue };
+            let entry = match changed.remove(&key) {
+                Some(before) => before.then(entry),
+                None => entry,
+            };
+            changed.insert(key, entry);
+        }
+        (!changed.is_empty()).then_some(Self(changed))
+    }
+
+    /// The changes as deltas, which do not know their version yet.
+    pub(crate) fn encode(self) -> Result<Vec<Vec<u8>>> {
+        let (mut deltas, mut encoder) = (Vec::new(), Encoder::default());
+        for (key, entry) in &self.0 {
+            if !encoder.push(key, entry, DELTA_BYTES) {
+                deltas.push(std::mem::take(&mut encoder).finish());
+                encoder.push(key, entry, DELTA_BYTES);
+            }
+            if encoder.len() > MAX_BODY {
+                let (value, range) = (format!("{} bytes", encoder.len()), format!("up to {MAX_BODY} bytes"));
+                return Err(Error::invalid("encoded pattern", value, range));
+            }
+        }
+        deltas.push(encoder.finish());
+        Ok(deltas)
+    }
+}
+
+/// Writes the changes of a batch, within its transaction.
+pub(crate) fn write(session: &mut Session, version: u64, deltas: &[Vec<u8>]) -> Result<()> {
+    for delta in deltas {
+        session.execute(PUT_DELTA, vec![integer(version), Value::Blob(delta.clone())])?;
+    }
+    Ok(())
+}
