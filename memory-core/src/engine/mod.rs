@@ -103,6 +103,13 @@ impl Inner {
         self.jobs.projection.ran(self.clock.read(), &result);
         result
     }
+
+    /// Projects beside the writers.
+    async fn project_beside(&self) -> Result<()> {
+        let result = self.projection.follow().await;
+        self.jobs.projection.ran(self.clock.read(), &result);
+        result.map(drop)
+    }
 }
 
 /// The answer to a write.

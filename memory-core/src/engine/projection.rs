@@ -13,16 +13,21 @@ use crate::{
     MemoryStoreExt, Pattern, PatternId, Record, RecordKind, Result, Scan, Scope, Stored, Version, Watermark,
 };
 
-/// Episodes that one projection step folds at most.
-const STEP: usize = 256;
-/// Completions that wake the projection at once; fewer wait for [`QUIET`].
-const EAGER: u64 = 64;
-/// How long a few completions wait for more before they are projected.
+/// Episodes that one projection step folds at most: the more, the more often one of them adds to what another has already
+/// added to.
+const STEP: u64 = 4_096;
+/// How long there must be no completion before the projection begins, unless as many wait as a step has.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long completions wait at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Episodes that are folded before other tasks get their turn.
+const UNINTERRUPTED: usize = 16;
 /// How long it waits at most after a failure; each failure doubles the wait.
 const LONGEST_QUIET: Duration = Duration::from_secs(60);
-/// Episodes beyond the watermark that a reader folds, and past which a writer helps to project.
+/// Episodes beyond the watermark that a reader folds.
 const MOST_BEHIND: u64 = 1_024;
+/// Episodes of this process beyond the watermark past which a writer helps to project.
+const MOST_UNPROJECTED: u64 = 4 * STEP;
 /// The kinds of records that hold patterns.
 const KINDS: [RecordKind; 2] = [RecordKind::Pattern, RecordKind::Habit];
 /// How often a conditional batch is tried again when others got in between.
@@ -119,17 +124,16 @@ impl Projection {
         behind.mark_changed();
         let engine = Arc::downgrade(inner);
         tokio::spawn(async move {
-            let mut quiet = QUIET;
+            let mut pause = Duration::ZERO;
             while behind.changed().await.is_ok() {
-                if *behind.borrow_and_update() < EAGER {
-                    tokio::time::sleep(quiet).await;
-                }
+                tokio::time::sleep(pause).await;
+                wait_for_quiet(&mut behind).await;
                 let Some(inner) = Weak::upgrade(&engine) else { return };
-                quiet = match inner.project().await {
-                    Ok(_) => QUIET,
+                pause = match inner.project_beside().await {
+                    Ok(()) => Duration::ZERO,
                     Err(_) => {
                         behind.mark_changed();
-                        LONGEST_QUIET.min(quiet * 2)
+                        LONGEST_QUIET.min(QUIET.max(pause * 2))
                     }
                 };
             }
@@ -139,7 +143,7 @@ impl Projection {
     /// Takes note of a completion; helps when the projection is far behind.
     pub(crate) async fn completed(&self) {
         self.behind.send_modify(|behind| *behind += 1);
-        if *self.behind.borrow() >= MOST_BEHIND
+        if *self.behind.borrow() >= MOST_UNPROJECTED
             && let Err(error) = self.catch_up().await
         {
             tracing::warn!(%error, "projection step failed; it is tried again later");
@@ -148,16 +152,33 @@ impl Projection {
 
     /// Projects until nothing lies beyond the watermark; returns how many episodes that took.
     pub(crate) async fn catch_up(&self) -> Result<u64> {
-        // Without waking the projection task: it would project for ever.
-        self.behind.send_if_modified(|behind| {
-            *behind = 0;
-            false
-        });
+        self.starts();
         let mut episodes = 0;
         while let Some(folded) = retry(|| self.step()).await? {
             episodes += folded;
         }
         Ok(episodes)
+    }
+
+    /// The same beside writers, who may go on for ever: the last step is one that is not full.
+    pub(crate) async fn follow(&self) -> Result<u64> {
+        self.starts();
+        let mut episodes = 0;
+        while let Some(folded) = retry(|| self.step()).await? {
+            episodes += folded;
+            if folded < STEP {
+                break;
+            }
+        }
+        Ok(episodes)
+    }
+
+    /// What was completed until now is about to be projected. The projection task is not woken: it would project for ever.
+    fn starts(&self) {
+        self.behind.send_if_modified(|behind| {
+            *behind = 0;
+            false
+        });
     }
 
     async fn base(&self) -> Result<Base> {
@@ -167,18 +188,27 @@ impl Projection {
     /// One projection step: `None` at the end of the log.
     async fn step(&self) -> Result<Option<u64>> {
         let base = self.base().await?;
-        let page = self.store.scan(&log_after(base.position).limit(STEP)).await?;
-        let Some(position) = page.records.last().map(|last| last.version) else {
+        let (mut learned, mut position, mut folded) = (Knowledge::default(), base.position, 0);
+        while folded < STEP {
+            let page = self.store.scan(&log_after(position)).await?;
+            for (place, (version, logged)) in episodes(&page.records).enumerate() {
+                if place % UNINTERRUPTED == UNINTERRUPTED - 1 {
+                    tokio::task::yield_now().await;
+                }
+                learned.learn(&self.learner, &logged.episode);
+                (position, folded) = (version, folded + 1);
+            }
+            if page.next.is_none() {
+                break;
+            }
+        }
+        if folded == 0 {
             return Ok(None);
-        };
-        let mut learned = Knowledge::default();
-        for (_, logged) in episodes(&page.records) {
-            learned.learn(&self.learner, &logged.episode);
         }
         let batch = learned.into_patterns().into_iter().fold(self.batch_at(base, position), Batch::add);
         self.store.commit(&batch.as_derivable()).await?;
-        tracing::debug!(episodes = page.records.len(), position = position.0, "projected");
-        Ok(Some(page.records.len() as u64))
+        tracing::debug!(episodes = folded, position = position.0, "projected");
+        Ok(Some(folded))
     }
 
     /// A batch that moves the watermark, if it is still as it was read. Every change of patterns goes with one.
@@ -427,6 +457,17 @@ impl Projection {
             Ok(rebuilt)
         })
         .await
+    }
+}
+
+/// Waits until there was no completion for a while, or there are enough of them, or they have waited long enough.
+async fn wait_for_quiet(behind: &mut watch::Receiver<u64>) {
+    let end = tokio::time::Instant::now() + LONGEST_WAIT;
+    while *behind.borrow_and_update() < STEP && tokio::time::Instant::now() < end {
+        match tokio::time::timeout(QUIET, behind.changed()).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
     }
 }
 
