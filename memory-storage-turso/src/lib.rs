@@ -6,6 +6,8 @@ mod error;
 mod indexing;
 mod learned;
 mod read;
+#[cfg(feature = "remote")]
+mod remote;
 mod schema;
 mod search;
 mod session;
@@ -16,5 +18,7 @@ mod worker;
 mod write;
 
 pub use config::TursoConfig;
+#[cfg(feature = "remote")]
+pub use remote::{RemoteConfig, TokenSource};
 pub use stats::TursoStats;
 pub use store::TursoStore;

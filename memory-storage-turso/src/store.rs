@@ -10,10 +10,10 @@ use memory_core::{
     Stored, Version,
 };
 
-use crate::{TursoConfig, TursoStats};
 use crate::error::from_io;
-use crate::worker::Workers;
+use crate::worker::{Place, Workers};
 use crate::write::Encoded;
+use crate::{TursoConfig, TursoStats};
 use crate::{read, search};
 
 /// A [`MemoryStore`] in a local libSQL database file. See the [crate's page](crate) for guarantees and tables.
@@ -22,6 +22,7 @@ use crate::{read, search};
 /// [`close`](MemoryStore::close) also waits for them.
 #[derive(Clone, Debug)]
 pub struct TursoStore {
+    /// The file, or the address of the server.
     path: Arc<Path>,
     config: TursoConfig,
     workers: Arc<Workers>,
@@ -52,10 +53,33 @@ impl TursoStore {
             // A relative path could be taken for a URI or for `:memory:`.
             let path: PathBuf = std::path::absolute(&path).map_err(|error| from_io(path.as_ref(), error))?;
             let path: Arc<Path> = path.into();
-            let workers = Workers::start(Arc::clone(&path), config).await?;
-            Ok(Self { path, config, workers: Arc::new(workers) })
+            Self::start(Place::File(path), config).await
         };
         opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
+    }
+
+    /// Opens the database of a libSQL server; makes the tables if there are none. The address is `http://host:port`; with the
+    /// feature `tls`, also `https://…` or `libsql://…`.
+    ///
+    /// # Errors
+    /// - [`Invalid`](memory_core::ErrorKind::Invalid) for a setting outside its range, and for an address that cannot be reached
+    ///   this way;
+    /// - [`Unavailable`](memory_core::ErrorKind::Unavailable) if the server cannot be reached, or refuses the token;
+    /// - [`Foreign`](memory_core::ErrorKind::Foreign) if it has another program's tables;
+    /// - else as [`open_with`](Self::open_with).
+    #[cfg(feature = "remote")]
+    pub async fn open_remote(url: &str, config: crate::RemoteConfig) -> Result<Self> {
+        let store = config.store;
+        let opened = async {
+            let server = crate::remote::server::Server::new(url, config)?;
+            Self::start(Place::Server(Arc::new(server)), store).await
+        };
+        opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
+    }
+
+    async fn start(place: Place, config: TursoConfig) -> Result<Self> {
+        let path = Arc::clone(place.path());
+        Ok(Self { path, config, workers: Arc::new(Workers::start(place, config).await?) })
     }
 
     /// What the store has done since it was opened.
@@ -90,17 +114,23 @@ impl MemoryStore for TursoStore {
 
     async fn scan(&self, scan: &Scan) -> Result<Page> {
         let scan = scan.clone();
-        let (indexed, read) = (read::is_of_index(&scan), move |session: &mut _| read::scan(session, &scan));
-        let done = match indexed {
-            true => self.workers.read_index(&self.config, read).await,
-            false => self.workers.read(&self.config, read).await,
+        let done = if read::is_of_index(&scan) {
+            let announced = scan.clone();
+            let announce = move |session: &mut _| read::announce_scan(session, &announced);
+            self.workers.read_index(&self.config, announce, move |session| read::scan(session, &scan)).await
+        } else {
+            let read =
+                move |session: &mut _| read::announce_scan(session, &scan).and_then(|()| read::scan(session, &scan));
+            self.workers.read(&self.config, read).await
         };
         done.map_err(|error| error.in_operation("scan"))
     }
 
     async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
-        let search = search.clone();
-        let done = self.workers.read_index(&self.config, move |session| search::search(session, &search)).await;
+        let (search, announced) = (search.clone(), search.clone());
+        let announce = move |session: &mut _| search::announce(session, &announced);
+        let done =
+            self.workers.read_index(&self.config, announce, move |session| search::search(session, &search)).await;
         done.map_err(|error| error.in_operation("search"))
     }
 

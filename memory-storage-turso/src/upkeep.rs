@@ -31,7 +31,9 @@ pub(crate) fn run(mut session: Session, shared: &Weak<Shared>, woken: &mpsc::Rec
         let Some(shared) = shared.upgrade() else { return };
         work = false;
         wait_for_a_pause(&mut session, &shared);
-        if let Err(error) = look_after(&mut session, &shared) {
+        let done = look_after(&mut session, &shared);
+        session.settle();
+        if let Err(error) = done {
             // Another process was faster, or the store was closed; or what is wrong is told to those who search.
             if !error.is_conflict() && error.kind() != ErrorKind::Unavailable {
                 Counters::count(&shared.counters.upkeep_failures);
@@ -46,9 +48,11 @@ fn wait_for_a_pause(session: &mut Session, shared: &Shared) {
     loop {
         let before = shared.counters.commits.load(Ordering::Relaxed);
         std::thread::sleep(QUIET);
-        let busy = shared.counters.commits.load(Ordering::Relaxed) != before;
+        if shared.counters.commits.load(Ordering::Relaxed) == before {
+            return;
+        }
         let behind = session.transaction(BEGIN_READ, indexing::count_behind);
-        if !busy || behind.is_ok_and(|behind| behind > MOST_BEHIND) {
+        if behind.is_ok_and(|behind| behind > MOST_BEHIND) {
             return;
         }
     }

@@ -13,6 +13,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::error::{closed, from_io, panicked};
 use crate::learned::Deltas;
+#[cfg(feature = "remote")]
+use crate::remote::server::Server;
+#[cfg(feature = "remote")]
+use crate::schema::open_server;
 use crate::schema::{open_reader, open_writer};
 use crate::session::{BEGIN_READ, Session};
 use crate::upkeep::{self, catch_up};
@@ -44,6 +48,7 @@ pub(crate) struct Write {
 /// The threads of an open store. They end when this is dropped or [closed](Self::close), after what is queued.
 #[derive(Debug)]
 pub(crate) struct Workers {
+    place: Place,
     shared: Arc<Shared>,
     /// The writer, which ends last, holds the other end until its connection is closed.
     ended: watch::Sender<()>,
@@ -128,7 +133,7 @@ impl Drop for Permit {
 
 impl Workers {
     /// Opens the database and starts the threads.
-    pub(crate) async fn start(path: Arc<Path>, config: TursoConfig) -> Result<Self> {
+    pub(crate) async fn start(place: Place, config: TursoConfig) -> Result<Self> {
         let (ended, running) = watch::channel(());
         let (opened, opening) = oneshot::channel();
         let (writes, write_jobs) = mpsc::channel();
@@ -137,14 +142,15 @@ impl Workers {
         let queues = Queues { writes, reads, wake };
         let shared = Arc::new(Shared { queues: Mutex::new(Some(queues)), counters: Arc::default() });
         let (counters, deltas) = (Arc::clone(&shared.counters), Deltas::default());
-        let database = Database { path: Arc::clone(&path), config, counters, deltas };
+        let path = Arc::clone(place.path());
+        let database = Database { place: place.clone(), config, counters, deltas };
         let threads = Threads { database, shared: Arc::clone(&shared), reads: read_jobs, woken };
         spawn(&path, "knowhow-turso-writer", move || {
             threads.run(&write_jobs, opened);
             drop(running);
         })?;
         opening.await.map_err(|_| closed())??;
-        Ok(Self { shared, ended })
+        Ok(Self { place, shared, ended })
     }
 
     /// Writes a batch.
@@ -172,9 +178,10 @@ impl Workers {
     pub(crate) async fn read_index<T: Send + 'static>(
         &self,
         config: &TursoConfig,
+        announce: impl Fn(&mut Session) -> Result<()> + Send + 'static,
         read: impl Fn(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.ask(config, |reader| reader.read_index(read)).await
+        self.ask(config, |reader| reader.read_index(announce, read)).await
     }
 
     /// Runs something on a reader's connection, outside of transactions.
@@ -215,6 +222,7 @@ impl Workers {
             upkeep_failures: load(upkeep_failures),
             writes_waiting: waiting(&self.shared.counters.writes_waiting),
             reads_waiting: waiting(&self.shared.counters.reads_waiting),
+            requests: self.place.requests(),
             connections: waiting(&self.shared.counters.connections),
         }
     }
@@ -261,10 +269,53 @@ fn run_on<T: Send + 'static>(
     answered.recv().map_err(|_| closed())?
 }
 
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    File(Arc<Path>),
+    #[cfg(feature = "remote")]
+    Server(Arc<Server>),
+}
+
+impl Place {
+    /// What stands for it in messages.
+    pub(crate) fn path(&self) -> &Arc<Path> {
+        match self {
+            Self::File(path) => path,
+            #[cfg(feature = "remote")]
+            Self::Server(server) => server.address(),
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        match self {
+            Self::File(_) => 0,
+            #[cfg(feature = "remote")]
+            Self::Server(server) => server.requests(),
+        }
+    }
+
+    fn open_writer(&self, busy_timeout: Duration) -> Result<Session> {
+        match self {
+            Self::File(path) => open_writer(path, busy_timeout),
+            #[cfg(feature = "remote")]
+            Self::Server(server) => open_server(server),
+        }
+    }
+
+    fn open_reader(&self, busy_timeout: Duration) -> Result<Session> {
+        match self {
+            Self::File(path) => open_reader(path, busy_timeout),
+            #[cfg(feature = "remote")]
+            Self::Server(server) => Ok(Session::to_server(server)),
+        }
+    }
+}
+
 /// What a thread needs to open a connection.
 #[derive(Clone, Debug)]
 struct Database {
-    path: Arc<Path>,
+    place: Place,
     config: TursoConfig,
     counters: Arc<Counters>,
     deltas: Deltas,
@@ -272,12 +323,12 @@ struct Database {
 
 impl Database {
     fn writer(&self) -> Result<Writer> {
-        let session = self.connect(|| open_writer(&self.path, self.config.busy_timeout))?;
+        let session = self.connect(|| self.place.open_writer(self.config.busy_timeout))?;
         Writer::new(session, self.config.max_bytes)
     }
 
     fn reader(&self) -> Result<Session> {
-        self.connect(|| open_reader(&self.path, self.config.busy_timeout))
+        self.connect(|| self.place.open_reader(self.config.busy_timeout))
     }
 
     /// Opens again as long as others are opening or closing the file, of which SQLite's own timeout does not know all.
@@ -328,6 +379,7 @@ impl Threads {
                 Work::Run(run) => run(&mut writer),
                 Work::Batches(writes) => write_all(&mut writer, writes, &database.counters),
             }
+            writer.session().settle();
         }
         for other in others {
             let _ = other.join();
@@ -434,7 +486,7 @@ fn open_and_run(
 ) -> Result<JoinHandle<()>> {
     let (opened, opening) = mpsc::channel();
     let database = database.clone();
-    let path = Arc::clone(&database.path);
+    let path = Arc::clone(database.place.path());
     let thread = spawn(&path, name, move || match database.reader() {
         Ok(session) => {
             let _ = opened.send(Ok(()));
@@ -459,15 +511,19 @@ impl Reader {
     /// Reads in a transaction in which the log has been followed to its end.
     fn read_index<T: Send + 'static>(
         &mut self,
+        announce: impl Fn(&mut Session) -> Result<()>,
         read: impl Fn(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         /// Short steps after which the writer, behind whom nobody can append, is asked to do it all.
         const PATIENCE: usize = 4;
         let mut short = 0;
         while short < PATIENCE {
-            let done = self.session.transaction(BEGIN_READ, |session| match indexing::is_behind(session)? {
-                true => Ok(None),
-                false => read(session).map(Some),
+            let done = self.session.transaction(BEGIN_READ, |session| {
+                announce(session)?;
+                match indexing::is_behind(session)? {
+                    true => Ok(None),
+                    false => read(session).map(Some),
+                }
             })?;
             if let Some(done) = done {
                 return Ok(done);
@@ -493,6 +549,14 @@ impl Reader {
 
 fn run_reader(mut reader: Reader, jobs: &Mutex<mpsc::Receiver<Read>>) {
     loop {
+        if let Ok(jobs) = jobs.try_lock()
+            && let Ok(job) = jobs.try_recv()
+        {
+            drop(jobs);
+            job(&mut reader);
+            continue;
+        }
+        reader.session.settle();
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
             Ok(job) => job(&mut reader),
@@ -530,7 +594,8 @@ mod tests {
     async fn a_request_that_panics_ends_alone() {
         let folder = tempfile::tempdir().unwrap();
         let config = TursoConfig::default().with_readers(1);
-        let workers = Workers::start(folder.path().join("memory.db").into(), config).await.unwrap();
+        let place = Place::File(folder.path().join("memory.db").into());
+        let workers = Workers::start(place, config).await.unwrap();
         let panics = |session: &mut Session| -> Result<()> {
             let _rows = session.query(crate::session::Sql("", "SELECT 1"), vec![])?;
             panic!("as if by accident")
