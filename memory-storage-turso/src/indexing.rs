@@ -139,6 +139,17 @@ pub(crate) fn is_behind(session: &mut Session) -> Result<bool> {
     Ok(session.first(BEHIND, vec![], |row| row.count(0))?.unwrap_or_default() > 0)
 }
 
+/// Whether there are some up to this version. Within a transaction.
+#[cfg(feature = "replica")]
+pub(crate) fn is_behind_of(session: &mut Session, upto: memory_core::Version) -> Result<bool> {
+    const BEHIND_OF: Sql = Sql(
+        "state",
+        "SELECT EXISTS (SELECT 1 FROM episode_records WHERE version > indexed AND version <= ?1)
+                OR EXISTS (SELECT 1 FROM note_records WHERE version > indexed AND version <= ?1) FROM state",
+    );
+    Ok(session.first(BEHIND_OF, vec![integer(upto.0)], |row| row.count(0))?.unwrap_or_default() > 0)
+}
+
 /// What [`is_behind`] asks.
 pub(crate) fn behind() -> (Sql, Vec<Value>) {
     (BEHIND, vec![])

@@ -8,6 +8,8 @@ mod learned;
 mod read;
 #[cfg(feature = "remote")]
 mod remote;
+#[cfg(feature = "replica")]
+mod replica;
 mod schema;
 mod search;
 mod session;
@@ -20,5 +22,7 @@ mod write;
 pub use config::TursoConfig;
 #[cfg(feature = "remote")]
 pub use remote::{RemoteConfig, TokenSource};
+#[cfg(feature = "replica")]
+pub use replica::{ReplicaConfig, SyncStatus};
 pub use stats::TursoStats;
 pub use store::TursoStore;

@@ -389,6 +389,16 @@ fn key_at(row: &Row<'_>, index: i32, kind: RecordKind) -> Result<Key> {
     key(kind, &bytes).ok_or_else(|| row.corrupt(index, found()))
 }
 
+/// How far a database has come, in all that is counted upward; the version of the last change first. Within a transaction of which
+/// this is all.
+#[cfg(feature = "replica")]
+pub(crate) fn progress(session: &mut Session) -> Result<[u64; 3]> {
+    const PROGRESS: Sql = Sql("state", "SELECT version, indexed, merges FROM state");
+    session.whole(|| vec![(PROGRESS, vec![])])?;
+    let progress = session.first(PROGRESS, vec![], |row| Ok([row.count(0)?, row.count(1)?, row.count(2)?]))?;
+    Ok(progress.unwrap_or_default())
+}
+
 pub(crate) fn changes(session: &mut Session, since: Version, limit: usize) -> Result<Changes> {
     check_limit(limit)?;
     let values = vec![integer(since.0), integer(limit as u64)];

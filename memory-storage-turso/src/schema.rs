@@ -92,6 +92,21 @@ pub(crate) fn open_reader(path: &Arc<Path>, busy_timeout: Duration) -> Result<Se
     Ok(session)
 }
 
+/// Whether all tables are there, as this library knows them, in a copy of a server's database. Fails if they are another's.
+#[cfg(feature = "replica")]
+pub(crate) fn check_tables(session: &mut Session) -> Result<bool> {
+    const TABLES: Sql =
+        Sql("sqlite_schema", "SELECT count(*) FROM sqlite_schema WHERE name IN ('migrations', 'definitions')");
+    session.transaction(crate::session::BEGIN_READ, |session| {
+        if session.first(TABLES, vec![], |row| row.integer(0))?.unwrap_or_default() == 0 {
+            return Ok(false);
+        }
+        let applied = applied(session)?;
+        check_definitions(session)?;
+        Ok(MIGRATIONS.iter().all(|migration| applied.contains_key(&migration.version)))
+    })
+}
+
 /// Opens a connection to a server and brings the tables of its database up to date.
 #[cfg(feature = "remote")]
 pub(crate) fn open_server(server: &Arc<crate::remote::server::Server>) -> Result<Session> {

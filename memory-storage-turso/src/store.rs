@@ -77,6 +77,45 @@ impl TursoStore {
         opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
     }
 
+    /// Opens a local copy of a server's database at this path, and makes it if there is none. Reads are local and see all that this
+    /// store was told is written; writes go to the server. What others write is seen when the copy is next
+    /// [brought up to date](Self::sync). Opens without the server if the copy is there.
+    ///
+    /// # Errors
+    /// As [`open_remote`](Self::open_remote); [`Foreign`](memory_core::ErrorKind::Foreign) also for a file that is no such copy.
+    #[cfg(feature = "replica")]
+    pub async fn open_replica(path: impl AsRef<Path>, url: &str, config: crate::ReplicaConfig) -> Result<Self> {
+        let store = config.remote.store;
+        let opened = async {
+            let replica = crate::replica::Replica::open(path.as_ref(), url, &config)?;
+            Self::start(Place::Replica(replica), store).await
+        };
+        opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
+    }
+
+    /// Brings the copy up to date with the server as it is now; says how far it has come.
+    ///
+    /// # Errors
+    /// [`Unavailable`](memory_core::ErrorKind::Unavailable) if the server cannot be reached, and
+    /// [`Invalid`](memory_core::ErrorKind::Invalid) for a store that is no copy.
+    #[cfg(feature = "replica")]
+    pub async fn sync(&self) -> Result<Version> {
+        let synced = async {
+            let replica = self
+                .workers
+                .replica()
+                .ok_or_else(|| memory_core::Error::invalid("store", self, "a local copy of a server's database"))?;
+            replica.request()?.await.map_err(|_| crate::error::closed())?
+        };
+        synced.await.map_err(|error: memory_core::Error| error.in_operation("sync"))
+    }
+
+    /// How far the copy has come; `None` for a store that is no copy.
+    #[cfg(feature = "replica")]
+    pub fn sync_status(&self) -> Option<crate::SyncStatus> {
+        self.workers.replica().map(|replica| replica.status().clone())
+    }
+
     async fn start(place: Place, config: TursoConfig) -> Result<Self> {
         let path = Arc::clone(place.path());
         Ok(Self { path, config, workers: Arc::new(Workers::start(place, config).await?) })

@@ -81,6 +81,15 @@ pub(crate) fn index(writer: &mut Writer, step: Step, counters: &Counters) -> Res
     Ok(())
 }
 
+/// Takes in all there is, on the writer's connection.
+#[cfg(feature = "replica")]
+pub(crate) fn catch_up_counted(writer: &mut Writer, counters: &Counters) -> Result<()> {
+    while let Some(step) = Step::read(writer.session(), STEP)? {
+        index(writer, step, counters)?;
+    }
+    Ok(())
+}
+
 /// Takes in what is left when the store is closed, so that who opens it next need not; as far as it goes.
 pub(crate) fn catch_up(writer: &mut Writer) {
     while let Ok(Some(step)) = Step::read(writer.session(), STEP) {

@@ -15,6 +15,8 @@ use crate::error::{closed, from_io, panicked};
 use crate::learned::Deltas;
 #[cfg(feature = "remote")]
 use crate::remote::server::Server;
+#[cfg(feature = "replica")]
+use crate::replica::Replica;
 #[cfg(feature = "remote")]
 use crate::schema::open_server;
 use crate::schema::{open_reader, open_writer};
@@ -205,6 +207,15 @@ impl Workers {
     pub(crate) async fn close(&self) {
         drop(self.shared.lock().take());
         self.ended.closed().await;
+        self.place.close();
+    }
+
+    #[cfg(feature = "replica")]
+    pub(crate) fn replica(&self) -> Option<&Replica> {
+        match &self.place {
+            Place::Replica(replica) => Some(replica),
+            _ => None,
+        }
     }
 
     pub(crate) fn stats(&self) -> TursoStats {
@@ -231,6 +242,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         drop(self.shared.lock().take());
+        self.place.close();
     }
 }
 
@@ -275,6 +287,9 @@ pub(crate) enum Place {
     File(Arc<Path>),
     #[cfg(feature = "remote")]
     Server(Arc<Server>),
+    /// The copy, and what stands for it in messages.
+    #[cfg(feature = "replica")]
+    Replica(Arc<Replica>),
 }
 
 impl Place {
@@ -284,6 +299,15 @@ impl Place {
             Self::File(path) => path,
             #[cfg(feature = "remote")]
             Self::Server(server) => server.address(),
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => replica.path(),
+        }
+    }
+
+    fn close(&self) {
+        #[cfg(feature = "replica")]
+        if let Self::Replica(replica) = self {
+            replica.close();
         }
     }
 
@@ -292,6 +316,8 @@ impl Place {
             Self::File(_) => 0,
             #[cfg(feature = "remote")]
             Self::Server(server) => server.requests(),
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => replica.server().requests(),
         }
     }
 
@@ -300,6 +326,8 @@ impl Place {
             Self::File(path) => open_writer(path, busy_timeout),
             #[cfg(feature = "remote")]
             Self::Server(server) => open_server(server),
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => replica.open_writer(),
         }
     }
 
@@ -308,6 +336,26 @@ impl Place {
             Self::File(path) => open_reader(path, busy_timeout),
             #[cfg(feature = "remote")]
             Self::Server(server) => Ok(Session::to_server(server)),
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => replica.open_reader(busy_timeout),
+        }
+    }
+
+    /// A connection that reads what is to be looked after.
+    fn open_for_upkeep(&self, busy_timeout: Duration) -> Result<Session> {
+        match self {
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => Ok(Session::to_server(replica.server())),
+            _ => self.open_reader(busy_timeout),
+        }
+    }
+
+    /// Takes note of what came of commits, before their callers do.
+    #[cfg_attr(not(feature = "replica"), expect(unused_variables, reason = "only a copy can be too old"))]
+    fn told(&self, answers: &[Result<Commit>]) {
+        #[cfg(feature = "replica")]
+        if let Self::Replica(replica) = self {
+            replica.told(answers);
         }
     }
 }
@@ -329,6 +377,10 @@ impl Database {
 
     fn reader(&self) -> Result<Session> {
         self.connect(|| self.place.open_reader(self.config.busy_timeout))
+    }
+
+    fn for_upkeep(&self) -> Result<Session> {
+        self.connect(|| self.place.open_for_upkeep(self.config.busy_timeout))
     }
 
     /// Opens again as long as others are opening or closing the file, of which SQLite's own timeout does not know all.
@@ -377,7 +429,7 @@ impl Threads {
         while let Some(work) = queue.next() {
             match work {
                 Work::Run(run) => run(&mut writer),
-                Work::Batches(writes) => write_all(&mut writer, writes, &database.counters),
+                Work::Batches(writes) => write_all(&mut writer, writes, &database),
             }
             writer.session().settle();
         }
@@ -441,7 +493,7 @@ impl Queue<'_> {
     }
 }
 
-fn write_all(writer: &mut Writer, writes: Vec<Write>, counters: &Counters) {
+fn write_all(writer: &mut Writer, writes: Vec<Write>, database: &Database) {
     let (batches, answers): (Vec<Encoded>, Vec<(Answer<Commit>, Permit)>) =
         writes.into_iter().map(|write| (write.batch, (write.answer, write._permit))).unzip();
     let done = catch_unwind(AssertUnwindSafe(|| writer.commit(&batches)));
@@ -449,8 +501,9 @@ fn write_all(writer: &mut Writer, writes: Vec<Write>, counters: &Counters) {
         writer.recover();
         batches.iter().map(|_| Err(panicked(&*payload))).collect()
     });
-    Counters::count(&counters.transactions);
-    counters.commits.fetch_add(done.iter().filter(|done| done.is_ok()).count() as u64, Ordering::Relaxed);
+    database.place.told(&done);
+    Counters::count(&database.counters.transactions);
+    database.counters.commits.fetch_add(done.iter().filter(|done| done.is_ok()).count() as u64, Ordering::Relaxed);
     for ((answer, permit), done) in answers.into_iter().zip(done) {
         drop(permit);
         let _ = answer.send(done);
@@ -469,12 +522,13 @@ fn start(
     let mut others = Vec::with_capacity(database.config.readers + 1);
     for _ in 0..database.config.readers {
         let (jobs, writes) = (Arc::clone(&jobs), shared.queues()?.writes);
-        let run = move |session, counters| run_reader(Reader { session, writes, counters }, &jobs);
-        others.push(open_and_run(database, "knowhow-turso-reader", run)?);
+        let place = database.place.clone();
+        let run = move |session, counters| run_reader(Reader { place, session, writes, counters }, &jobs);
+        others.push(open_and_run(database, "knowhow-turso-reader", Database::reader, run)?);
     }
     let shared = Arc::downgrade(shared);
     let run = move |session, _| upkeep::run(session, &shared, &woken);
-    others.push(open_and_run(database, "knowhow-turso-upkeep", run)?);
+    others.push(open_and_run(database, "knowhow-turso-upkeep", Database::for_upkeep, run)?);
     Ok((writer, others))
 }
 
@@ -482,12 +536,13 @@ fn start(
 fn open_and_run(
     database: &Database,
     name: &str,
+    open: fn(&Database) -> Result<Session>,
     run: impl FnOnce(Session, Arc<Counters>) + Send + 'static,
 ) -> Result<JoinHandle<()>> {
     let (opened, opening) = mpsc::channel();
     let database = database.clone();
     let path = Arc::clone(database.place.path());
-    let thread = spawn(&path, name, move || match database.reader() {
+    let thread = spawn(&path, name, move || match open(&database) {
         Ok(session) => {
             let _ = opened.send(Ok(()));
             run(session, Arc::clone(&database.counters));
@@ -502,6 +557,8 @@ fn open_and_run(
 
 /// A connection that reads, and the way to the writer.
 pub(crate) struct Reader {
+    #[cfg_attr(not(feature = "replica"), expect(dead_code, reason = "only a copy can be too old"))]
+    place: Place,
     pub(crate) session: Session,
     writes: mpsc::Sender<Job>,
     counters: Arc<Counters>,
@@ -516,6 +573,11 @@ impl Reader {
     ) -> Result<T> {
         /// Short steps after which the writer, behind whom nobody can append, is asked to do it all.
         const PATIENCE: usize = 4;
+        #[cfg(feature = "replica")]
+        if let Place::Replica(replica) = &self.place {
+            let replica = Arc::clone(replica);
+            return self.read_index_of(&replica, PATIENCE, read);
+        }
         let mut short = 0;
         while short < PATIENCE {
             let done = self.session.transaction(BEGIN_READ, |session| {
@@ -547,6 +609,42 @@ impl Reader {
     }
 }
 
+#[cfg(feature = "replica")]
+impl Reader {
+    /// The same in a copy, which only the server can have follow the log. If that cannot be reached, or others write all the time, what
+    /// the copy has taken in must do, as long as that is all that this store was told is written.
+    fn read_index_of<T: Send + 'static>(
+        &mut self,
+        replica: &Replica,
+        patience: usize,
+        read: impl Fn(&mut Session) -> Result<T>,
+    ) -> Result<T> {
+        let mut failed = None;
+        for turn in 0..=patience {
+            let all_told = replica.acknowledged();
+            let done = self.session.transaction(BEGIN_READ, |session| {
+                let may_be_behind = turn == patience || failed.is_some();
+                match may_be_behind {
+                    true if indexing::is_behind_of(session, all_told)? => Ok(None),
+                    false if indexing::is_behind(session)? => Ok(None),
+                    _ => read(session).map(Some),
+                }
+            })?;
+            if let Some(done) = done {
+                return Ok(done);
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            let counters = Arc::clone(&self.counters);
+            let caught_up = run_on(&self.writes, move |writer| upkeep::catch_up_counted(writer, &counters));
+            failed = caught_up.and_then(|()| replica.sync()).err().filter(|error| !error.is_conflict());
+        }
+        let message = "others write faster than what is searched can follow";
+        Err(Error::new(ErrorKind::Busy, message))
+    }
+}
+
 fn run_reader(mut reader: Reader, jobs: &Mutex<mpsc::Receiver<Read>>) {
     loop {
         if let Ok(jobs) = jobs.try_lock()
@@ -571,7 +669,13 @@ fn answer_read<T>(reader: &mut Reader, answer: Answer<T>, read: impl FnOnce(&mut
         return;
     }
     Counters::count(&reader.counters.reads);
-    let done = catch_unwind(AssertUnwindSafe(|| read(&mut *reader)));
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(feature = "replica")]
+        if let Place::Replica(replica) = &reader.place {
+            replica.refresh()?;
+        }
+        read(&mut *reader)
+    }));
     let done = done.unwrap_or_else(|payload| {
         reader.session.recover();
         Err(panicked(&*payload))

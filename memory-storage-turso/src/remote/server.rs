@@ -66,8 +66,29 @@ impl Server {
         &self.address
     }
 
+    #[cfg(feature = "replica")]
     pub(crate) fn config(&self) -> &RemoteConfig {
         &self.config
+    }
+
+    /// Whether requests to it are encrypted.
+    #[cfg(feature = "replica")]
+    pub(crate) fn is_https(&self) -> bool {
+        self.pipeline.starts_with("https:")
+    }
+
+    /// Whether its host is given by numbers.
+    #[cfg(feature = "replica")]
+    pub(crate) fn host_is_a_number(&self) -> bool {
+        let address = self.address.to_string_lossy();
+        let host = address.split_once("://").map_or("", |(_, host)| host);
+        host.parse::<std::net::SocketAddr>().is_ok() || host.parse::<std::net::IpAddr>().is_ok()
+    }
+
+    /// The token that is used now.
+    #[cfg(feature = "replica")]
+    pub(crate) fn token_now(&self) -> Result<Option<String>> {
+        self.token(None)
     }
 
     pub(crate) fn requests(&self) -> u64 {
@@ -143,7 +164,7 @@ impl Server {
     fn token(&self, refused: Option<&str>) -> Result<Option<String>> {
         let Some(source) = &self.config.token else { return Ok(None) };
         let mut known = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none() || known.as_deref() == refused {
+        if known.is_none() || refused.is_some() && known.as_deref() == refused {
             let token = source.token()?;
             // It would end the header, or the request.
             if token.bytes().any(|byte| !byte.is_ascii_graphic()) {
