@@ -332,7 +332,8 @@ impl Threads {
         for other in others {
             let _ = other.join();
         }
-        catch_up(&mut writer);
+        // What is left can be done by whoever opens the file next.
+        let _ = catch_unwind(AssertUnwindSafe(|| catch_up(&mut writer)));
         writer.finish();
     }
 }

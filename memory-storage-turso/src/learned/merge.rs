@@ -61,12 +61,21 @@ pub(crate) struct Pass {
 impl Pass {
     /// A new pass, if it is time for one.
     pub(crate) fn due(session: &mut Session) -> Result<Option<Self>> {
+        Self::begin(session, SHARE, MOST_DELTAS)
+    }
+
+    /// A new pass before the store is closed: there is no hurry.
+    pub(crate) fn closing(session: &mut Session) -> Result<Option<Self>> {
+        Self::begin(session, 4 * SHARE, MOST_DELTAS / 4)
+    }
+
+    fn begin(session: &mut Session, share: u64, most: usize) -> Result<Option<Self>> {
         session.transaction(BEGIN_READ, |session| {
             let all = session.deltas().read(session)?;
             let Some((upto, _)) = all.last() else { return Ok(None) };
             let bytes: usize = all.iter().map(|(_, delta)| delta.len_bytes()).sum();
             let blocks = session.first(BLOCKS, vec![], |row| row.count(0))?.unwrap_or_default();
-            let due = all.len() > MOST_DELTAS || bytes as u64 > LEAST_BYTES.max(blocks * BLOCK_BYTES as u64 / SHARE);
+            let due = all.len() > most || bytes as u64 > LEAST_BYTES.max(blocks * BLOCK_BYTES as u64 / share);
             Ok(due.then_some(Self { from: LOWEST, upto: *upto }))
         })
     }
