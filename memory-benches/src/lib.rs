@@ -17,12 +17,16 @@ mod corpus;
 mod cpu;
 mod experienced;
 mod flat;
+mod kind;
 mod trial;
+mod truth;
 mod workload;
 
 pub use corpus::{Corpus, Form, Query};
 pub use cpu::CpuTime;
 pub use experienced::Experienced;
 pub use flat::FlatScan;
-pub use trial::{Growth, Kind, Trial, quantile, resident, search_and_get};
+pub use kind::{Kind, search_and_get};
+pub use trial::{Growth, Trial, quantile, resident};
+pub use truth::Truth;
 pub use workload::Workload;
