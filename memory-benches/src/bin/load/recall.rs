@@ -87,13 +87,14 @@ struct Taken {
 impl Recall {
     pub(crate) fn run(&self) -> Result<(), AnyError> {
         let corpus = Corpus::new(self.seed);
+        let store = self.store.behind(self.cache.as_ref());
         let fill = Fill { episodes: self.episodes, store: self.store.clone(), seed: self.seed };
         if self.store.file().is_some() {
             fill.apart()?;
         }
         let truth = self.truth(&corpus)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let report = runtime.block_on(self.measure(&corpus, &truth, &fill))?;
+        let report = runtime.block_on(self.measure(&store, &corpus, &truth, &fill))?;
         report.print(&mut io::stdout().lock())?;
         write_json(self.json.as_deref(), &report)
     }
@@ -109,27 +110,39 @@ impl Recall {
         Ok(truth)
     }
 
-    async fn measure(&self, corpus: &Corpus, truth: &Truth, fill: &Fill) -> Result<Report, AnyError> {
+    async fn measure(
+        &self,
+        store: &StoreChoice,
+        corpus: &Corpus,
+        truth: &Truth,
+        fill: &Fill,
+    ) -> Result<Report, AnyError> {
         let queries = corpus.queries();
         let embedder = Arc::new(Given::new());
         embedder.only(queries.iter().map(|query| (query.text.clone(), query.vector.clone())));
-        let opened = Opened::new(&self.store, &embedder).await?;
-        if self.store.file().is_none() {
+        let opened = Opened::new(store, &embedder).await?;
+        if store.file().is_none() {
             fill.fill(&opened.memory, corpus).await?;
         }
         let asked = ask(opened.memory.store(), truth, &queries, self.rounds).await?;
         let taken = opened.taken()?;
         let ways = judge(asked, truth, &queries);
         opened.memory.close().await?;
-        let openings = Openings::measure(&self.store, &embedder, &queries).await?;
-        self.report(ways, taken, openings)
+        let openings = Openings::measure(store, &embedder, &queries).await?;
+        self.report(store, ways, taken, openings)
     }
 
-    fn report(&self, ways: [Way; 5], taken: Taken, openings: Option<Openings>) -> Result<Report, AnyError> {
+    fn report(
+        &self,
+        store: &StoreChoice,
+        ways: [Way; 5],
+        taken: Taken,
+        openings: Option<Openings>,
+    ) -> Result<Report, AnyError> {
         let [vector, filtered, hybrid, words, scan] = ways;
         Ok(Report {
             command: "recall",
-            store: self.store.to_string(),
+            store: store.to_string(),
             episodes: self.episodes,
             rounds: self.rounds,
             seed: self.seed,
@@ -143,7 +156,7 @@ impl Recall {
             scan,
             memory_mb: taken.beside_records,
             resident_growth_mb: taken.growth,
-            bytes_per_record: self.store.bytes()?.map(|bytes| bytes as f64 / f64::from(self.episodes)),
+            bytes_per_record: store.bytes()?.map(|bytes| bytes as f64 / f64::from(self.episodes)),
             open_to_first_search_ms: openings.map(|openings| openings.search_ms),
             open_to_first_recall_ms: openings.map(|openings| openings.recall_ms),
             openings: openings.map(|openings| openings.count),

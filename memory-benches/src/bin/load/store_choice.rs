@@ -61,7 +61,15 @@ impl StoreChoice {
         })
     }
 
-    /// Its file, if it has one; others of the same store begin with this name.
+    /// The same behind a cache.
+    pub(crate) fn behind(&self, cache: Option<&CacheChoice>) -> Self {
+        match cache {
+            None => self.clone(),
+            Some(cache) => match *cache {},
+        }
+    }
+
+    /// Its file, if it has one; others of the same store have this name and an ending.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::Memory => None,
@@ -84,7 +92,9 @@ impl StoreChoice {
         let mut bytes = 0;
         for entry in std::fs::read_dir(self.folder())? {
             let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes()) {
+            let found = entry.file_name();
+            let ending = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+            if ending.is_some_and(|ending| ending.is_empty() || ending.starts_with(b"-")) {
                 bytes += entry.metadata()?.len();
             }
         }
@@ -92,9 +102,9 @@ impl StoreChoice {
     }
 }
 
-/// A cache in a file between the caller and the store.
+/// A cache in a file between the caller and the store: there is none yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CacheChoice;
+pub(crate) enum CacheChoice {}
 
 impl FromStr for CacheChoice {
     type Err = NoCache;
@@ -134,7 +144,7 @@ mod tests {
     fn all_files_of_a_store_count_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let choice = StoreChoice::Turso(folder.path().join("m.db"));
-        for (name, bytes) in [("m.db", 3), ("m.db-wal", 20), ("other", 400)] {
+        for (name, bytes) in [("m.db", 3), ("m.db-wal", 20), ("m.db.json", 100), ("other", 400)] {
             std::fs::write(folder.path().join(name), vec![0; bytes]).unwrap();
         }
         assert_eq!(choice.bytes().unwrap(), Some(23));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use memory_benches::{Corpus, Kind, Query, search_and_get};
-use memory_core::{Memory, MemoryBuilder, Search, StepDurability};
+use memory_core::{Memory, MemoryBuilder, Search, StepDurability, StoreHealth};
 
 use crate::AnyError;
 use crate::embedder::Given;
@@ -46,14 +46,13 @@ impl Subject {
     /// The same, of a store that must be empty.
     pub(crate) async fn open_new(&mut self) -> Result<(), AnyError> {
         let memory = self.build().await?;
-        let held = memory.health().await?.store;
+        let (held, store) = (memory.health().await?.store, memory.store().to_string());
+        self.close(memory).await?;
         if held.episodes + held.open_episodes + held.notes > 0 {
-            let (store, count) = (memory.store(), held.episodes);
-            return Err(
-                format!("{store} holds {count} episodes and {} notes already; name a new file", held.notes).into()
-            );
+            let StoreHealth { episodes, notes, .. } = held;
+            return Err(format!("{store} holds {episodes} episodes and {notes} notes already; name a new file").into());
         }
-        self.close(memory).await
+        Ok(())
     }
 
     async fn build(&self) -> Result<Memory, AnyError> {
