@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 
 use libsql::Value;
-use memory_core::{
-    Episode, Error, ErrorKind, Key, LoggedEpisode, Note, Record, Result, Scope, Searched, StoredNote,
-};
+use memory_core::{Episode, Error, ErrorKind, Key, LoggedEpisode, Note, Record, Result, Scope, Searched, StoredNote};
 
 use crate::codec::{Field, body, decode, encode, integer, moment, record_key, tokens, tokens_in_scope, trust};
 use crate::read::bounded_body;
@@ -104,10 +102,7 @@ const NOTES: Statements = Statements {
     ),
     search: Sql("note_index", "SELECT scope, words, 0 FROM note_index WHERE version = ?1"),
     delete: Sql("note_index", "DELETE FROM note_index WHERE scope = ?1 AND version = ?2"),
-    discount: Sql(
-        "scopes",
-        "UPDATE scopes SET notes = notes - 1, note_words = note_words - ?2 - 0 * ?3 WHERE id = ?1",
-    ),
+    discount: Sql("scopes", "UPDATE scopes SET notes = notes - 1, note_words = note_words - ?2 - 0 * ?3 WHERE id = ?1"),
 };
 
 fn statements(kind: Searched) -> &'static Statements {

@@ -5,6 +5,7 @@ mod config;
 mod error;
 mod indexing;
 mod learned;
+mod maintenance;
 mod read;
 mod schema;
 mod search;
@@ -16,5 +17,7 @@ mod worker;
 mod write;
 
 pub use config::TursoConfig;
+pub use maintenance::{Backup, Vacuumed};
+pub use schema::MigrationPlan;
 pub use stats::TursoStats;
 pub use store::TursoStore;

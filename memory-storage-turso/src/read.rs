@@ -116,10 +116,8 @@ macro_rules! scan_notes {
 }
 const SCAN_NOTES_IN_SCOPE: Sql =
     scan_notes!("INDEXED BY notes_by_scope", "n.scope = (SELECT id FROM scopes WHERE scope = ?1)");
-const SCAN_NOTES_OF_THREAD: Sql = scan_notes!(
-    "INDEXED BY notes_by_thread",
-    "n.scope = (SELECT id FROM scopes WHERE scope = ?1) AND n.thread = ?10"
-);
+const SCAN_NOTES_OF_THREAD: Sql =
+    scan_notes!("INDEXED BY notes_by_thread", "n.scope = (SELECT id FROM scopes WHERE scope = ?1) AND n.thread = ?10");
 /// Reads no more than what has expired, or will: it is asked for again and again.
 const SCAN_EXPIRED_NOTES: Sql = scan_notes!("INDEXED BY notes_by_expiry", "n.expires_at <= ?4");
 

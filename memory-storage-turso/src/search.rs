@@ -332,7 +332,8 @@ impl Searching<'_> {
 
     /// These records, without their scores.
     fn candidates<'v>(&mut self, versions: impl Iterator<Item = &'v u64>) -> Result<Vec<Candidate>> {
-        let mut rows = self.session.query(self.statements.candidates, vec![integer(self.scope.id), json(versions.copied())])?;
+        let mut rows =
+            self.session.query(self.statements.candidates, vec![integer(self.scope.id), json(versions.copied())])?;
         let mut candidates = Vec::new();
         while let Some(row) = rows.next()? {
             let (version, key) = (version(&row, 0)?, record_key(&row, 1, self.search.kind)?);

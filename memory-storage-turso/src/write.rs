@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use libsql::Value;
 use memory_core::{
-    Batch, Change, Commit, Condition, Durability, Key, LoggedEpisode, Record, RecordKind, Result, Scope,
-    StoredNote, Vector, VectorSpace, Version, check_vector,
+    Batch, Change, Commit, Condition, Durability, Key, LoggedEpisode, Record, RecordKind, Result, Scope, StoredNote,
+    Vector, VectorSpace, Version, check_vector,
 };
 
 use crate::codec::{check_numbers, encode, encode_vector, integer, key_bytes, version};
@@ -209,7 +209,10 @@ impl Writer {
     pub(crate) fn commit(&mut self, batches: &[Encoded]) -> Vec<Result<Commit>> {
         // Rooms for deletions may be used by nothing else.
         let alone = self.quota.is_some() && batches.iter().any(Encoded::makes_room);
-        if batches.len() > 1 && !alone && let Ok(answers) = self.try_commit(batches) {
+        if batches.len() > 1
+            && !alone
+            && let Ok(answers) = self.try_commit(batches)
+        {
             return answers;
         }
         let each = batches.iter().map(std::slice::from_ref);

@@ -94,7 +94,8 @@ async fn databases_of_others_are_left_alone() {
 async fn a_newer_schema_is_named_with_both_versions() {
     let (_folder, path) = place();
     small(&path, 1).await;
-    sql(&path, "INSERT INTO migrations VALUES (2, 'future', 'x', 0); ALTER TABLE episode_records ADD COLUMN mood TEXT").await;
+    sql(&path, "INSERT INTO migrations VALUES (2, 'future', 'x', 0); ALTER TABLE episode_records ADD COLUMN mood TEXT")
+        .await;
     let error = refused(&path).await;
     assert_eq!(error.kind(), ErrorKind::SchemaTooNew);
     assert!(error.to_string().contains("version 2") && error.to_string().contains("up to 1"), "{error}");

@@ -14,6 +14,7 @@
 //! Numbers are LEB128, with sign as in Protocol Buffers (zigzag) where they may be below zero; texts are places among the names. Behind it all stands its checksum (XXH3, 8 bytes), since a flipped bit
 //! would be a wrong count.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -42,23 +43,23 @@ pub(crate) fn raw(kind: u8, id: PatternId) -> RawKey {
 
 /// What is done to a pattern.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Entry {
-    Put(Version, Pattern),
-    Add(Version, Pattern),
+pub(crate) enum Entry<'a> {
+    Put(Version, Cow<'a, Pattern>),
+    Add(Version, Cow<'a, Pattern>),
     Delete,
 }
 
-impl Entry {
+impl Entry<'_> {
     /// Does this to what is there.
     pub(crate) fn apply(self, known: &mut Option<(Version, Pattern)>) {
         match (self, known) {
             (Self::Delete, known) => *known = None,
-            (Self::Put(version, pattern), known) => *known = Some((version, pattern)),
+            (Self::Put(version, pattern), known) => *known = Some((version, pattern.into_owned())),
             (Self::Add(version, pattern), Some((last, known))) => {
                 known.add(&pattern);
                 *last = version;
             }
-            (Self::Add(version, pattern), known @ None) => *known = Some((version, pattern)),
+            (Self::Add(version, pattern), known @ None) => *known = Some((version, pattern.into_owned())),
         }
     }
 
@@ -67,11 +68,11 @@ impl Entry {
         match (self, next) {
             (Self::Delete, Self::Add(version, pattern)) => Self::Put(version, pattern),
             (Self::Put(_, mut known), Self::Add(version, pattern)) => {
-                known.add(&pattern);
+                known.to_mut().add(&pattern);
                 Self::Put(version, known)
             }
             (Self::Add(_, mut known), Self::Add(version, pattern)) => {
-                known.add(&pattern);
+                known.to_mut().add(&pattern);
                 Self::Add(version, known)
             }
             (_, next) => next,
@@ -102,7 +103,7 @@ const DELETE: u8 = 2;
 impl Encoder {
     /// Adds an entry, whose key is above those before, unless it is not the first and the run would have more bytes than this
     /// with it; says whether it did.
-    pub(crate) fn push(&mut self, key: &RawKey, entry: &Entry, most: usize) -> bool {
+    pub(crate) fn push(&mut self, key: &RawKey, entry: &Entry<'_>, most: usize) -> bool {
         let (names, body) = (self.names.len(), self.body.len());
         let shared = self.last.map_or(0, |last| last.iter().zip(key).take_while(|(a, b)| a == b).count());
         self.body.push(u8::try_from(shared).unwrap_or_default());
@@ -146,13 +147,13 @@ impl Encoder {
         bytes
     }
 
-    fn write(&mut self, entry: &Entry) {
+    fn write(&mut self, entry: &Entry<'_>) {
         let (done, version, pattern) = match entry {
             Entry::Put(version, pattern) => (PUT, version.0, pattern),
             Entry::Add(version, pattern) => (ADD, version.0, pattern),
             Entry::Delete => return self.body.push(DELETE),
         };
-        let Pattern { id: _, learner, scope, trust, kind, domain, signature, branches } = pattern;
+        let Pattern { id: _, learner, scope, trust, kind, domain, signature, branches } = &**pattern;
         let first_bucket = || branches.values().flat_map(Evidence::buckets).next().map_or(0, |(bucket, _)| bucket);
         let (bucket, base) = *self.base.get_or_insert_with(|| (first_bucket(), version));
         self.body.push(done);
@@ -271,7 +272,7 @@ impl Run {
     }
 
     /// What is done to this pattern.
-    pub(crate) fn get(&self, key: &RawKey) -> Result<Option<Entry>, Damage> {
+    pub(crate) fn get(&self, key: &RawKey) -> Result<Option<Entry<'static>>, Damage> {
         match self.entries.binary_search_by(|(own, ..)| own.cmp(key)) {
             Ok(place) => self.entry(place).map(Some),
             Err(_) => Ok(None),
@@ -283,20 +284,20 @@ impl Run {
         &'a self,
         from: &RawKey,
         before: Option<&RawKey>,
-    ) -> impl Iterator<Item = Result<(RawKey, Entry), Damage>> + use<'a> {
+    ) -> impl Iterator<Item = Result<(RawKey, Entry<'static>), Damage>> + use<'a> {
         let first = self.entries.partition_point(|(key, ..)| key < from);
         let end = before.map_or(self.entries.len(), |before| self.entries.partition_point(|(key, ..)| key < before));
         (first..end).map(|place| Ok((self.entries[place].0, self.entry(place)?)))
     }
 
-    fn entry(&self, place: usize) -> Result<Entry, Damage> {
+    fn entry(&self, place: usize) -> Result<Entry<'static>, Damage> {
         let (key, done, range) = &self.entries[place];
         if *done == DELETE {
             return Ok(Entry::Delete);
         }
         let mut input = Input { bytes: &self.bytes[..range.end], at: range.start };
         let version = Version(self.version.wrapping_add(input.signed()?.cast_unsigned()));
-        let pattern = self.pattern(key, &mut input)?;
+        let pattern = Cow::Owned(self.pattern(key, &mut input)?);
         match *done {
             PUT => Ok(Entry::Put(version, pattern)),
             ADD => Ok(Entry::Add(version, pattern)),

@@ -1,5 +1,6 @@
 //! Blocks take in deltas, some blocks at a time, so that writers wait for none of it long.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use libsql::Value;
@@ -24,7 +25,8 @@ const SET_MERGES: Sql = Sql("state", "UPDATE state SET merges = merges + 1");
 const BLOCKS: Sql = Sql("pattern_blocks", "SELECT count(*) FROM pattern_blocks");
 const FIRST: Sql =
     Sql("pattern_blocks", "SELECT first FROM pattern_blocks WHERE first <= ?1 ORDER BY first DESC LIMIT 1");
-const DELETE: Sql = Sql("pattern_blocks", "DELETE FROM pattern_blocks WHERE first >= ?1 AND (?2 IS NULL OR first < ?2)");
+const DELETE: Sql =
+    Sql("pattern_blocks", "DELETE FROM pattern_blocks WHERE first >= ?1 AND (?2 IS NULL OR first < ?2)");
 const INSERT: Sql =
     Sql("pattern_blocks", "INSERT INTO pattern_blocks (first, upto, patterns, entries) VALUES (?1, ?2, ?3, ?4)");
 const PRUNE: Sql = Sql("pattern_deltas", "DELETE FROM pattern_deltas WHERE delta <= ?1");
@@ -117,7 +119,7 @@ fn read(
     let block = Block::with_end(session, key)?;
     let patterns = block.patterns(key, deltas).map_err(|damage| corrupt("a block", damage))?;
     for (key, (version, pattern)) in patterns {
-        made.extend(filling.add(key, &Entry::Put(version, pattern)));
+        made.extend(filling.add(key, &Entry::Put(version, Cow::Owned(pattern))));
     }
     Ok(block.end)
 }
@@ -131,7 +133,7 @@ struct Filling {
 
 impl Filling {
     /// Adds an entry; gives the block before it if that is full.
-    fn add(&mut self, key: RawKey, entry: &Entry) -> Option<NewBlock> {
+    fn add(&mut self, key: RawKey, entry: &Entry<'_>) -> Option<NewBlock> {
         if self.encoder.push(&key, entry, BLOCK_BYTES) {
             return None;
         }

@@ -15,6 +15,7 @@
 mod coding;
 pub(crate) mod merge;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,8 +25,8 @@ use memory_core::{
     Version,
 };
 
-pub(crate) use coding::{RawKey, raw_key};
 use coding::{Encoder, Entry, Run, raw};
+pub(crate) use coding::{RawKey, raw_key};
 
 use crate::codec::{MAX_BODY, integer};
 use crate::session::{Session, Sql};
@@ -98,9 +99,8 @@ struct Block {
 impl Block {
     /// The block that has this key.
     fn of(session: &mut Session, key: &RawKey) -> Result<Self> {
-        let found = session.first(BLOCK, vec![Value::Blob(key.to_vec())], |row| {
-            Ok((row.count(2)?, row.blob(3)?, row.count(0)?))
-        })?;
+        let found = session
+            .first(BLOCK, vec![Value::Blob(key.to_vec())], |row| Ok((row.count(2)?, row.blob(3)?, row.count(0)?)))?;
         match found {
             None => Ok(Self { upto: 0, run: None, end: None }),
             Some((upto, bytes, block)) => {
@@ -230,16 +230,18 @@ impl Learned {
 
 /// The changes of a batch to patterns.
 #[derive(Debug)]
-pub(crate) struct Changed(BTreeMap<RawKey, Entry>);
+pub(crate) struct Changed<'a>(BTreeMap<RawKey, Entry<'a>>);
 
-impl Changed {
+impl<'a> Changed<'a> {
     /// The pattern changes of a batch; `None` if it has none.
-    pub(crate) fn of(batch: &Batch) -> Option<Self> {
-        let mut changed: BTreeMap<RawKey, Entry> = BTreeMap::new();
+    pub(crate) fn of(batch: &'a Batch) -> Option<Self> {
+        let mut changed: BTreeMap<RawKey, Entry<'a>> = BTreeMap::new();
         for change in &batch.changes {
             let (key, entry) = match change {
-                Change::Put(Record::Pattern(pattern)) => (pattern.key(), Entry::Put(Version(0), pattern.clone())),
-                Change::Add(pattern) => (pattern.key(), Entry::Add(Version(0), pattern.clone())),
+                Change::Put(Record::Pattern(pattern)) => {
+                    (pattern.key(), Entry::Put(Version(0), Cow::Borrowed(pattern)))
+                }
+                Change::Add(pattern) => (pattern.key(), Entry::Add(Version(0), Cow::Borrowed(pattern))),
                 Change::Delete(key) => (key.clone(), Entry::Delete),
                 Change::Put(_) => continue,
             };
