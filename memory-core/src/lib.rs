@@ -35,6 +35,7 @@ pub mod testkit;
 pub mod text;
 mod thread;
 mod tokens;
+mod watch;
 
 pub use clock::*;
 pub use embed::*;
@@ -60,6 +61,7 @@ pub use source::*;
 pub use steps::*;
 pub use store::*;
 pub use tokens::*;
+pub use watch::*;
 
 #[cfg(test)]
 mod tests {
@@ -84,6 +86,7 @@ mod tests {
         check::<HashEmbedder>();
         check::<Batch>();
         check::<Stored>();
+        check::<Watch>();
         check::<Error>();
     }
 }

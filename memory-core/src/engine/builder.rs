@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::announcing::Announcing;
 use super::heuristics::{Derived, HoldOut};
 use super::jobs::{self, Jobs};
 use super::live::LiveEpisodes;
@@ -170,6 +171,8 @@ impl MemoryBuilder {
         if !(TimeDelta::seconds(1)..=TimeDelta::days(1)).contains(&self.lease) {
             return Err(Error::invalid("lease", self.lease, "1 second..=1 day"));
         }
+        let (store, commits) = Announcing::new(store);
+        let store: Arc<dyn MemoryStore> = Arc::new(store);
         claim(&*store, self.embedder.space()).await?;
         let projection = Projection::new(Arc::clone(&store), self.learner);
         projection.claim().await?;
@@ -179,6 +182,7 @@ impl MemoryBuilder {
             live: Arc::new(LiveEpisodes::new(Arc::clone(&store), Arc::clone(&clock), self.lease)),
             jobs: Jobs::new(),
             store,
+            commits,
             embedder: self.embedder,
             reranker: self.reranker,
             intents: Intents::default(),

@@ -1,5 +1,6 @@
 //! The engine: what an agent's program talks to.
 
+mod announcing;
 mod builder;
 mod explain;
 mod heuristics;
@@ -44,7 +45,7 @@ use crate::text::strip_recalled;
 use crate::{
     Batch, Commit, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits,
     LoggedEpisode, MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording,
-    Reranker, Result, Role, Scan, Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector, Version,
+    Reranker, Result, Role, Scan, Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector, Version, Watch,
 };
 use jobs::Jobs;
 use live::{Held, LiveEpisodes, Put, closed, step, step_key};
@@ -81,6 +82,8 @@ pub struct Memory {
 #[derive(Debug)]
 pub(crate) struct Inner {
     store: Arc<dyn MemoryStore>,
+    /// Told of this engine's commits.
+    commits: tokio::sync::watch::Receiver<()>,
     embedder: Arc<dyn Embedder>,
     reranker: Option<Arc<dyn Reranker>>,
     intents: Intents,
@@ -162,6 +165,14 @@ impl Memory {
     /// The store it keeps everything in.
     pub fn store(&self) -> &Arc<dyn MemoryStore> {
         &self.inner.store
+    }
+
+    /// Follows what changes in the store, of all scopes, after a version: what this engine writes is told at once, what others
+    /// write within 200 milliseconds.
+    ///
+    /// This is for whoever runs the store: to refresh a view, to replicate, to call hooks. See [`Watch`].
+    pub fn watch(&self, since: Version) -> Watch {
+        Watch::woken(Arc::clone(&self.inner.store), since, Some(self.inner.commits.clone()))
     }
 
     /// How it learns.

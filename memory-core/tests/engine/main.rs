@@ -27,6 +27,7 @@ mod retries;
 mod review;
 mod suggest;
 mod threads;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
