@@ -14,6 +14,7 @@ mod in_memory;
 pub mod index;
 mod learn;
 mod limits;
+mod lines;
 mod note;
 mod pattern;
 mod playbook;
@@ -35,6 +36,7 @@ pub mod testkit;
 pub mod text;
 mod thread;
 mod tokens;
+mod transfer;
 mod watch;
 
 pub use clock::*;
@@ -61,6 +63,7 @@ pub use source::*;
 pub use steps::*;
 pub use store::*;
 pub use tokens::*;
+pub use transfer::{Conflict, ImportOptions, Transferred};
 pub use watch::*;
 
 #[cfg(test)]
@@ -86,6 +89,7 @@ mod tests {
         check::<HashEmbedder>();
         check::<Batch>();
         check::<Stored>();
+        check::<Transferred>();
         check::<Watch>();
         check::<Error>();
     }

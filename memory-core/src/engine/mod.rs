@@ -3,7 +3,9 @@
 mod announcing;
 mod builder;
 mod explain;
+mod export;
 mod heuristics;
+mod import;
 mod jobs;
 mod list_notes;
 mod live;
@@ -301,7 +303,7 @@ impl Memory {
     async fn append(&self, logged: LoggedEpisode, batch: Batch) -> Result<Commit> {
         let batch = batch.require_absent(Key::Episode(logged.episode.id)).put(Record::Episode(logged));
         let commit = self.inner.store.commit(&batch).await?;
-        self.inner.projection.completed().await;
+        self.inner.projection.completed(1).await;
         Ok(commit)
     }
 

@@ -136,9 +136,9 @@ impl Projection {
         });
     }
 
-    /// Takes note of a completion; helps when the projection is far behind.
-    pub(crate) async fn completed(&self) {
-        self.behind.send_modify(|behind| *behind += 1);
+    /// Takes note of completions; helps when the projection is far behind.
+    pub(crate) async fn completed(&self, episodes: u64) {
+        self.behind.send_modify(|behind| *behind += episodes);
         if *self.behind.borrow() >= MOST_BEHIND
             && let Err(error) = self.catch_up().await
         {

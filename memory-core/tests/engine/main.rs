@@ -27,6 +27,7 @@ mod retries;
 mod review;
 mod suggest;
 mod threads;
+mod transfer;
 mod watch;
 
 use std::sync::Arc;
