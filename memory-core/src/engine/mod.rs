@@ -16,10 +16,12 @@ mod predict;
 pub(crate) mod projection;
 mod recall;
 mod recall_notes;
+mod retention;
 mod review;
 mod suggest;
 mod sweep;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -37,6 +39,7 @@ pub use predict::Prediction;
 pub use projection::Rebuilt;
 pub use recall::{Parts, Pitfall, Recalled, Recollection, Recovery};
 pub use recall_notes::{RecalledNote, RecalledNotes};
+pub use retention::{Removed, RetentionPolicy};
 pub use review::{Review, Reward, StepCredit};
 pub use suggest::{Reason, Suggestion};
 
@@ -95,6 +98,7 @@ pub(crate) struct Inner {
     step_durability: StepDurability,
     /// The probability that the best suggestion must have.
     abstain_below: f64,
+    retention: Option<retention::Retention>,
     projection: Projection,
     derived: heuristics::Derived,
     hold_out: heuristics::HoldOut,
@@ -486,7 +490,7 @@ impl Memory {
         let episodes_behind = self.inner.projection.behind().await?;
         let embedder_error = self.inner.embedder.health().await.err().map(|error| error.to_string());
         let jobs = &self.inner.jobs;
-        let jobs = vec![
+        let mut told = vec![
             jobs.projection.health(episodes_behind),
             jobs.leases.health(self.inner.live.handles()),
             jobs.sweep.health(self.orphans().await?.len() as u64),
@@ -494,7 +498,10 @@ impl Memory {
             jobs.consolidation.health(self.inner.derived.renewing()),
             jobs.expiry.health(notes::count_expired(&self.inner).await?),
         ];
-        Ok(Health { store, episodes_behind, embedder_error, jobs })
+        if let Some(retention) = &self.inner.retention {
+            told.push(jobs.retention.health(retention.waiting.load(Ordering::Relaxed)));
+        }
+        Ok(Health { store, episodes_behind, embedder_error, jobs: told })
     }
 
     /// Writes buffered steps, projects what is left and closes the store. All handles of this memory then answer

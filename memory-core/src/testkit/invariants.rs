@@ -16,7 +16,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::{Fault, FaultyStore, Gate, ManualClock, Operation, samples};
 use crate::{
     Batch, Clock as _, Episode, Error, ErrorKind, Filter, Hit, ImportOptions, Learner, Memory, MemoryStore,
-    MemoryStoreExt, NewNote, Pattern, PatternId, Record, RecordKind, Recording, Scan, Search, Status,
+    MemoryStoreExt, NewNote, Pattern, PatternId, Record, RecordKind, Recording, RetentionPolicy, Scan, Search, Status,
 };
 
 /// Makes a `#[test]` of each invariant, named like it.
@@ -46,6 +46,7 @@ macro_rules! invariant_tests {
             merging_is_learning_from_the_union,
             importing_is_learning_from_the_union,
             unlearning_leaves_no_trace,
+            retention_leaves_no_trace,
             knowledge_as_of_a_moment_is_the_fold_until_then,
             no_status_is_stuck,
             each_episode_counts_exactly_once,
@@ -352,6 +353,83 @@ pub fn unlearning_leaves_no_trace<S: MemoryStore, G>(cases: u32, factory: impl A
         }
         assert_eq!(memory.health().await.unwrap().store.episodes, left.len() as u64);
     });
+}
+
+/// Letting go of what a policy does not keep leaves exactly what never having seen it would leave, in every scope by itself.
+pub fn retention_leaves_no_trace<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let config = Config { cases: cases.div_ceil(2), failure_persistence: None, ..Config::default() };
+    let policy = (proptest::option::of(1..130_i64), proptest::option::of(1..8_u64), any::<bool>());
+    let result = TestRunner::new(config).run(&(cases_of_two_scopes(), policy), |(episodes, (hours, most, all))| {
+        let policy = RetentionPolicy { max_age: hours.map(TimeDelta::hours), max_episodes: most };
+        if policy != RetentionPolicy::default() {
+            runtime.block_on(retained(&factory, &episodes, policy, all));
+        }
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+}
+
+/// Episodes of two scopes, each with whether a projection step follows it.
+fn cases_of_two_scopes() -> impl Strategy<Value = Vec<(Episode, bool)>> {
+    let of = |scope| samples::episodes(samples::scope(scope), 0..12);
+    (of("acme/coder"), of("acme/tester"), vec(any::<bool>(), 24)).prop_flat_map(|(one, other, cuts)| {
+        let episodes: Vec<(Episode, bool)> = one.into_iter().chain(other).zip(cuts).collect();
+        Just(episodes).prop_shuffle()
+    })
+}
+
+async fn retained<S: MemoryStore, G>(
+    factory: &impl AsyncFn() -> (S, G),
+    episodes: &[(Episode, bool)],
+    policy: RetentionPolicy,
+    all: bool,
+) {
+    let ((one, _guard), (other, _other_guard)) = (factory().await, factory().await);
+    let now = samples::time(5 * 86_400);
+    let open = async |store: Arc<dyn MemoryStore>| {
+        let builder = Memory::builder().store(store).scope(samples::scope("acme/coder"));
+        builder.clock(ManualClock::new(now)).build().await.unwrap()
+    };
+    let (memory, never_saw) = (open(Arc::new(one)).await, open(Arc::new(other)).await);
+    for (episode, cut) in episodes {
+        record(&memory.in_scope(episode.scope.clone()), episode).await;
+        if *cut {
+            memory.project().await.unwrap();
+        }
+    }
+    // The definition, in as few words as possible.
+    let newer = |episode: &Episode, than: &Episode| {
+        episode.scope == than.scope && (episode.completed_at, episode.id) > (than.completed_at, than.id)
+    };
+    let kept = |episode: &Episode| {
+        let newer = episodes.iter().filter(|(other, _)| newer(other, episode)).count() as u64;
+        (!all && episode.scope != *memory.scope())
+            || policy.max_age.is_none_or(|age| episode.completed_at >= now - age)
+                && policy.max_episodes.is_none_or(|most| newer < most)
+    };
+    let (left, gone): (Vec<&Episode>, Vec<&Episode>) =
+        episodes.iter().map(|(episode, _)| episode).partition(|one| kept(one));
+    let removed = if all { memory.retain_all(&policy).await } else { memory.retain(&policy).await };
+    let mut expected: Vec<_> = gone.iter().map(|episode| (episode.completed_at, episode.id)).collect();
+    expected.sort_unstable();
+    assert_eq!(removed.unwrap().ids, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+    for episode in left {
+        record(&never_saw.in_scope(episode.scope.clone()), episode).await;
+    }
+    for memory in [&memory, &never_saw] {
+        memory.project().await.unwrap();
+    }
+    assert_eq!(stored_patterns(memory.store()).await, stored_patterns(never_saw.store()).await);
+    assert_eq!(memory.rebuild().await.unwrap().repaired, 0);
+    for scope in ["acme/coder", "acme/tester"] {
+        let [one, other] = [&memory, &never_saw].map(|memory| memory.in_scope(samples::scope(scope)));
+        assert_eq!(known(&one).await, known(&other).await);
+    }
+    let again = if all { memory.retain_all(&policy).await } else { memory.retain(&policy).await };
+    assert_eq!(again.unwrap().episodes, 0);
 }
 
 /// What a search by words and by vector finds, without versions, which count deletions too.

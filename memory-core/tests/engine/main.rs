@@ -23,6 +23,7 @@ mod projection;
 mod prompt;
 mod recall;
 mod rerankers;
+mod retention;
 mod retries;
 mod review;
 mod suggest;
