@@ -1,3 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod codec;
+mod error;
+mod file;
+mod index_file;
+mod searching;
