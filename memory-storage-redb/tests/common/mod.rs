@@ -6,16 +6,17 @@
     reason = "not every test needs everything, and tests may panic"
 )]
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use memory_core::{
-    Batch, Clock, Embedder, Episode, EpisodeId, HashEmbedder, Learner, LoggedEpisode, MemoryStore, MemoryStoreExt,
-    NewNote, Note, NoteId, NoteKind, Outcome, Pattern, PatternId, Place, Record, RecordKind, Role, Scan, Scope, Step,
-    StoredNote, Task, Telling, Trust, Vector, Verdict, Version,
+    Batch, Clock, Embedder, Episode, EpisodeId, HashEmbedder, Hit, InMemoryStore, Learner, LoggedEpisode, MemoryStore,
+    MemoryStoreExt, NewNote, Note, NoteFilter, NoteId, NoteKind, Outcome, Pattern, PatternId, Place, Record,
+    RecordKind, Role, Scan, Scope, Search, Step, StoredNote, Task, Telling, Trust, Vector, Verdict, Version,
 };
+use memory_storage_redb::{RedbConfig, RedbStore};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -239,4 +240,33 @@ pub(crate) fn fold<'a>(episodes: impl IntoIterator<Item = &'a Arc<Episode>>) -> 
         }
     }
     patterns.into_values().collect()
+}
+
+/// Checks the whole file as redb does, and that what is searched is what is stored: the same searches in memory, over what the
+/// scans give, find the same.
+pub(crate) async fn assert_sound(path: &Path) {
+    let store = RedbStore::open_with(path, RedbConfig::default().with_check_on_open(true)).await.unwrap();
+    let memory = InMemoryStore::new();
+    put_space(&memory).await;
+    let mut stored = store.scan_all(Scan::new(RecordKind::Episode)).await.unwrap();
+    stored.extend(store.scan_all(Scan::new(RecordKind::Note)).await.unwrap());
+    stored.sort_by_key(|stored| stored.version);
+    let scopes: BTreeSet<Scope> = stored.iter().filter_map(|stored| stored.record.scope().cloned()).collect();
+    let batch = stored.into_iter().fold(Batch::new(), |batch, stored| batch.put(stored.record));
+    memory.commit(&batch).await.unwrap();
+    for scope in scopes {
+        for query in [WORDS.join(" "), "login test".to_owned(), "E0425".to_owned()] {
+            let search = Search::new(scope.clone()).vector(Some(vector(&query).await)).text(query).trace(true).k(100);
+            for search in [search.clone(), search.for_notes(NoteFilter::default())] {
+                let [expected, found] = [memory.search(&search).await.unwrap(), store.search(&search).await.unwrap()];
+                let scores = |hits: Vec<Hit>| -> Vec<_> {
+                    hits.into_iter()
+                        .map(|hit| (hit.key, [hit.words, hit.trace, hit.vector].map(f64::to_bits)))
+                        .collect()
+                };
+                assert_eq!(scores(found), scores(expected), "{search:?}");
+            }
+        }
+    }
+    store.close().await.unwrap();
 }
