@@ -35,7 +35,7 @@ pub(crate) fn changes(moment: &Moment, since: Version, limit: usize) -> Result<C
         let mut entries = Vec::new();
         for row in moment.feed.range_owned(since.0.saturating_add(1)..).map_err(|error| moment.file().error(error))? {
             let (version, row) = row.map_err(|error| moment.file().error(error))?;
-            let (key, deleted) = read_feed_row(row.value())?;
+            let (key, deleted) = read_feed_row(version.value(), row.value())?;
             entries.push(FeedEntry { version: Version(version.value()), key, deleted });
             if entries.len() == limit {
                 break;
@@ -107,7 +107,7 @@ fn log(moment: &Moment, page: &mut Filling<'_>) -> Result<()> {
     let mut last = None;
     for row in moment.feed.range_owned(page.after_version().saturating_add(1)..).map_err(failed)? {
         let (version, row) = row.map_err(failed)?;
-        let (key, deleted) = read_feed_row(row.value())?;
+        let (key, deleted) = read_feed_row(version.value(), row.value())?;
         if deleted || key.kind() != RecordKind::Episode {
             continue;
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use memory_core::{Error, ErrorKind, Key, Record, RecordKind, Result, Scope, Stored, VectorSpace, Version};
 use redb::{ReadOnlyTable, ReadableTableMetadata, TableDefinition};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::codec::{self, key_bytes, kind_byte};
 use crate::file::{ABOUT, File, Layout};
@@ -23,7 +23,7 @@ pub(crate) type Bytes = &'static [u8];
 
 pub(crate) const RECORDS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("records");
 pub(crate) const FEED: TableDefinition<'static, u64, Bytes> = TableDefinition::new("feed");
-pub(crate) const DELETED: TableDefinition<'static, Bytes, u64> = TableDefinition::new("deleted");
+pub(crate) const DELETED: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("deleted");
 pub(crate) const SCOPED: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("scoped");
 
 /// The row of `about` that holds the [`State`].
@@ -145,6 +145,10 @@ impl Moment {
             if let Some(Stored { record: Record::Space(space), .. }) = moment.record(&Key::Space)? {
                 moment.space = Some(space);
             }
+            // Were it hidden by damage, another could be put.
+            if u64::from(moment.space.is_some()) != moment.state.count(RecordKind::Space) {
+                return Err(name.corrupt("the vector space is missing"));
+            }
             let there = moment.records.len().map_err(|error| name.error(error))?;
             let counted: u64 = moment.state.counts.iter().sum();
             if there == counted { Ok(moment) } else { Err(name.corrupt(format_args!("{there} records of {counted}"))) }
@@ -176,17 +180,41 @@ impl Moment {
     }
 }
 
-/// A row of the feed.
-pub(crate) fn feed_row(key: &Key, deleted: bool) -> Vec<u8> {
-    [&[u8::from(deleted)], &*key_bytes(key)].concat()
+/// A row of the feed at this version. Its checksum knows the version, so that a row in another place is none.
+pub(crate) fn feed_row(version: u64, key: &Key, deleted: bool) -> Vec<u8> {
+    let row = [&[u8::from(deleted)], &*key_bytes(key)].concat();
+    with_checksum(row, version)
 }
 
-/// The key and whether it was deleted, of a row of the feed.
-pub(crate) fn read_feed_row(row: &[u8]) -> Result<(Key, bool)> {
-    match row {
-        [deleted @ 0..=1, key @ ..] => Ok((codec::key(key)?, *deleted == 1)),
-        _ => Err(Error::new(ErrorKind::Corrupt, format!("a row of the feed is {row:02x?}"))),
+/// The key and whether it was deleted, of the row of the feed at this version.
+pub(crate) fn read_feed_row(version: u64, row: &[u8]) -> Result<(Key, bool)> {
+    match without_checksum(row, version) {
+        Some([deleted @ 0..=1, key @ ..]) => Ok((codec::key(key)?, *deleted == 1)),
+        _ => Err(Error::new(ErrorKind::Corrupt, format!("the row of the feed at version {version} is damaged"))),
     }
+}
+
+/// A row of `deleted`.
+pub(crate) fn deleted_row(key: &Key, version: u64) -> Vec<u8> {
+    with_checksum(version.to_le_bytes().to_vec(), xxh3_64(&key_bytes(key)))
+}
+
+/// The version in a row of `deleted`.
+pub(crate) fn read_deleted_row(key: &Key, row: &[u8]) -> Result<u64> {
+    let version = without_checksum(row, xxh3_64(&key_bytes(key))).and_then(|version| version.try_into().ok());
+    let damaged = || Error::new(ErrorKind::Corrupt, format!("the row for the deletion of {key:?} is damaged"));
+    version.map(u64::from_le_bytes).ok_or_else(damaged)
+}
+
+fn with_checksum(mut row: Vec<u8>, seed: u64) -> Vec<u8> {
+    let checksum = xxh3_64_with_seed(&row, seed);
+    row.extend_from_slice(&checksum.to_le_bytes());
+    row
+}
+
+fn without_checksum(row: &[u8], seed: u64) -> Option<&[u8]> {
+    let (row, checksum) = row.split_last_chunk::<8>()?;
+    (xxh3_64_with_seed(row, seed).to_le_bytes() == *checksum).then_some(row)
 }
 
 /// The version that these bytes of a [`scoped_key`] are.

@@ -2,15 +2,18 @@
 
 use memory_core::index::Entry;
 use memory_core::{
-    Batch, Change, Commit, Condition, Durability, Error, Key, LoggedEpisode, Record, RecordKind, Result, StoredNote,
-    Vector, VectorSpace, Version, check_vector,
+    Batch, Change, Commit, Condition, Durability, Error, ErrorKind, Key, LoggedEpisode, Record, RecordKind, Result,
+    StoredNote, Vector, VectorSpace, Version, check_vector,
 };
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::codec::{self, Encoded, encode, key_bytes};
 use crate::file::{ABOUT, File};
 use crate::searching::{self, VECTORS, entry, put_vector, remove_vector};
-use crate::tables::{Bytes, DELETED, FEED, RECORDS, SCOPED, STATE, State, feed_row, place_of, scope_text, scoped_key};
+use crate::tables::{
+    Bytes, DELETED, FEED, RECORDS, SCOPED, STATE, State, deleted_row, feed_row, place_of, read_deleted_row,
+    read_feed_row, scope_text, scoped_key,
+};
 
 /// An episode whose payload has no more bytes is small enough as JSON, which is at most 24 times as long: no field grows more.
 const SURELY_SMALL: usize = memory_core::Episode::MAX_ENCODED_BYTES / 25;
@@ -95,7 +98,7 @@ pub(crate) struct WriteTables<'a> {
     records: Table<'a, Bytes, Bytes>,
     vectors: Table<'a, Bytes, Bytes>,
     feed: Table<'a, u64, Bytes>,
-    deleted: Table<'a, Bytes, u64>,
+    deleted: Table<'a, Bytes, Bytes>,
     scoped: Table<'a, Bytes, Bytes>,
     about: Table<'a, &'static str, Bytes>,
     state: State,
@@ -264,14 +267,22 @@ impl<'a> WriteTables<'a> {
         let bytes = key_bytes(key);
         let told = match before {
             Some(before) => Some(before.version.0),
-            None => self.deleted.remove(&*bytes).map_err(failed)?.map(|version| version.value()),
+            None => {
+                let row = self.deleted.remove(&*bytes).map_err(failed)?;
+                row.map(|row| read_deleted_row(key, row.value())).transpose()?
+            }
         };
         if let Some(told) = told {
-            self.feed.remove(told).map_err(failed)?;
+            let row = self.feed.remove(told).map_err(failed)?;
+            let told_of = row.map(|row| read_feed_row(told, row.value())).transpose()?;
+            if told_of.is_none_or(|(told_of, _)| told_of != *key) {
+                let message = format!("the row of the feed at version {told} is not that of {key:?}");
+                return Err(Error::new(ErrorKind::Corrupt, message));
+            }
         }
-        self.feed.insert(version.0, &feed_row(key, deleted)[..]).map_err(failed)?;
+        self.feed.insert(version.0, &feed_row(version.0, key, deleted)[..]).map_err(failed)?;
         if deleted {
-            self.deleted.insert(&*bytes, version.0).map_err(failed)?;
+            self.deleted.insert(&*bytes, &deleted_row(key, version.0)[..]).map_err(failed)?;
         }
         Ok(())
     }

@@ -278,7 +278,8 @@ fn catch_up(moment: &Moment, index: &mut HybridIndex) -> Result<u64> {
         let mut followed = 0;
         for row in moment.feed.range_owned(index.version().0.saturating_add(1)..).map_err(failed)? {
             let (version, row) = row.map_err(failed)?;
-            let (version, (key, deleted)) = (Version(version.value()), read_feed_row(row.value())?);
+            let (key, deleted) = read_feed_row(version.value(), row.value())?;
+            let version = Version(version.value());
             let entry = if deleted { None } else { entry(&moment.record_of(&key)?.record) };
             let change = match entry {
                 Some(entry) => Change::Put(version, Some(Box::new(entry))),
