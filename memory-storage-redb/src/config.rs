@@ -1,9 +1,12 @@
 //! How a store is opened.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use memory_core::{Error, Result};
+
+use crate::index_file;
 
 /// Settings of a [`RedbStore`](crate::RedbStore). They are checked when the store is opened.
 ///
@@ -14,11 +17,11 @@ use memory_core::{Error, Result};
 /// | `busy_timeout` | 1 s | 0 s ..= 1 h |
 /// | `readers` | 2 | 1..=64 |
 /// | `cache_bytes` | 64 MiB | 1 MiB ..= 1 TiB |
-/// | `check_on_open` | no | |
+/// | `check` | `Check::IfChanged` | |
 ///
 /// ```
-/// use memory_storage_redb::RedbConfig;
-/// let config = RedbConfig::default().with_readers(4).with_cache_bytes(256 << 20).with_check_on_open(true);
+/// use memory_storage_redb::{Check, RedbConfig};
+/// let config = RedbConfig::default().with_readers(4).with_cache_bytes(256 << 20).with_check(Check::Always);
 /// assert_eq!(config.cache_bytes, 268_435_456);
 /// ```
 #[non_exhaustive]
@@ -32,14 +35,41 @@ pub struct RedbConfig {
     /// How much memory pages of the file may take. A search is fastest when the vectors it compares are there: all of
     /// 100,000 episodes with 384 dimensions take about 160 MB.
     pub cache_bytes: usize,
-    /// Whether all of the file is read and checked when it is opened. It takes about a second for each gigabyte, and then
-    /// damage cannot hide a record; else only what is read is checked. After a crash the file is checked anyway.
-    pub check_on_open: bool,
+    /// When all of the file is read and checked before it is used.
+    pub check: Check,
+}
+
+/// When a file is read and checked as a whole while it is opened, which takes more than a second for each gigabyte.
+///
+/// What was not checked is checked when it is read, but not all of it: damage to a key can hide its record, and redb ends the
+/// process when it meets damage in a few places of its own. After a crash the file is checked anyway.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    /// Never.
+    Never,
+    /// If it is not as it was closed last: it has another size, or was changed at another time, than the store has noted then.
+    /// Copies are checked unless they keep that time.
+    #[default]
+    IfChanged,
+    /// Always: this also finds what a disk has silently lost.
+    Always,
+}
+
+impl Check {
+    /// Whether this file is checked now.
+    pub(crate) fn applies_to(self, path: &Path) -> bool {
+        match self {
+            Self::Never => false,
+            Self::IfChanged => !index_file::is_as_it_was_closed(path),
+            Self::Always => true,
+        }
+    }
 }
 
 impl Default for RedbConfig {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(1), readers: 2, cache_bytes: 64 << 20, check_on_open: false }
+        Self { busy_timeout: Duration::from_secs(1), readers: 2, cache_bytes: 64 << 20, check: Check::default() }
     }
 }
 
@@ -69,10 +99,10 @@ impl RedbConfig {
         self
     }
 
-    /// Sets whether all of the file is checked when it is opened.
+    /// Sets when all of the file is checked.
     #[must_use]
-    pub fn with_check_on_open(mut self, check_on_open: bool) -> Self {
-        self.check_on_open = check_on_open;
+    pub fn with_check(mut self, check: Check) -> Self {
+        self.check = check;
         self
     }
 

@@ -13,5 +13,5 @@ mod worker;
 mod write;
 mod writer;
 
-pub use config::RedbConfig;
+pub use config::{Check, RedbConfig};
 pub use store::RedbStore;

@@ -96,7 +96,10 @@ impl Writer {
             self.told(file.write(Durability::Immediate, |_| Ok(())).map(drop), "the last changes are not durable");
         }
         if let Some(file) = self.file.take() {
-            self.told(file.close(), "the file is not closed in order");
+            match file.close() {
+                Ok(()) => index_file::stamp(&self.path),
+                failed => self.told(failed, "the file is not closed in order"),
+            }
         }
     }
 
@@ -240,7 +243,7 @@ struct Opened {
 
 impl Opened {
     fn of(path: &Arc<Path>, config: RedbConfig) -> Result<Self> {
-        let options = Options { cache_bytes: config.cache_bytes, check: config.check_on_open };
+        let options = Options { cache_bytes: config.cache_bytes, check: config.check.applies_to(path) };
         let file = patiently(config.busy_timeout, || File::open(Arc::clone(path), &LAYOUT, options))?;
         let moment = Moment::of(&file)?;
         let saved = index_file::read(&file)?;

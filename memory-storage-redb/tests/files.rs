@@ -14,7 +14,7 @@ use memory_core::{
     Batch, Durability, ErrorKind, InMemoryStore, Key, Memory, MemoryStore, MemoryStoreExt, Record, RecordKind, Scan,
     Search, Version,
 };
-use memory_storage_redb::{RedbConfig, RedbStore};
+use memory_storage_redb::{Check, RedbConfig, RedbStore};
 
 async fn refused(path: &Path) -> memory_core::Error {
     let error = RedbStore::open(path).await.unwrap_err();
@@ -38,7 +38,7 @@ async fn settings_outside_their_range_are_named() {
     }
     assert!(!path.exists());
     let least = default.with_busy_timeout(Duration::ZERO).with_readers(1).with_cache_bytes(1 << 20);
-    put_space(&RedbStore::open_with(&path, least.with_check_on_open(true)).await.unwrap()).await;
+    put_space(&RedbStore::open_with(&path, least.with_check(Check::Always)).await.unwrap()).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{Dice, generated, id, place, put_space, text, vector};
 use memory_core::{Batch, Key, MemoryStore, Record, Scope, Search};
-use memory_storage_redb::{RedbConfig, RedbStore};
+use memory_storage_redb::{Check, RedbConfig, RedbStore};
 
 fn each(start: Instant, count: usize) -> Duration {
     start.elapsed() / u32::try_from(count).unwrap()
@@ -104,14 +104,14 @@ async fn opening_100_000_episodes() {
     let mut dice = Dice::new(11);
     let mut search = Search::new(Scope::default()).trace(true);
     for cache in [64 << 20, 256 << 20] {
-        for check in [false, true] {
+        for check in [Check::IfChanged, Check::Always] {
             let start = Instant::now();
-            let config = RedbConfig::default().with_cache_bytes(cache).with_check_on_open(check);
+            let config = RedbConfig::default().with_cache_bytes(cache).with_check(check);
             let store = RedbStore::open_with(&path, config).await.unwrap();
             let opened = start.elapsed();
             search = search.text("login fails").vector(Some(vector("login fails").await));
             store.search(&search).await.unwrap();
-            println!("cache {} MB, check {check}: open {opened:?}, first search {:?}", cache >> 20, start.elapsed());
+            println!("cache {} MB, {check:?}: open {opened:?}, first search {:?}", cache >> 20, start.elapsed());
             for round in 0..3 {
                 let start = Instant::now();
                 for _ in 0..100 {

@@ -16,7 +16,7 @@ use memory_core::{
     MemoryStoreExt, NewNote, Note, NoteFilter, NoteId, NoteKind, Outcome, Pattern, PatternId, Place, Record,
     RecordKind, Role, Scan, Scope, Search, Step, StoredNote, Task, Telling, Trust, Vector, Verdict, Version,
 };
-use memory_storage_redb::{RedbConfig, RedbStore};
+use memory_storage_redb::{Check, RedbConfig, RedbStore};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -245,7 +245,7 @@ pub(crate) fn fold<'a>(episodes: impl IntoIterator<Item = &'a Arc<Episode>>) -> 
 /// Checks the whole file as redb does, and that what is searched is what is stored: the same searches in memory, over what the
 /// scans give, find the same.
 pub(crate) async fn assert_sound(path: &Path) {
-    let store = RedbStore::open_with(path, RedbConfig::default().with_check_on_open(true)).await.unwrap();
+    let store = RedbStore::open_with(path, RedbConfig::default().with_check(Check::Always)).await.unwrap();
     let memory = InMemoryStore::new();
     put_space(&memory).await;
     let mut stored = store.scan_all(Scan::new(RecordKind::Episode)).await.unwrap();
