@@ -48,7 +48,7 @@ type Stamp = [u8; 32];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token([u8; 16]);
 
-/// Announces a snapshot in a transaction, which must be durable before the snapshot is [written](write), and must come
+/// Announces a snapshot in a transaction, which must be durable before the snapshot is [written](write()), and must come
 /// after everything that the snapshot holds.
 pub(crate) fn announce(file: &File, transaction: &WriteTransaction) -> Result<Token> {
     let token = Token(Uuid::now_v7().into_bytes());

@@ -9,7 +9,7 @@ use memory_core::{
 use uuid::Uuid;
 
 use crate::codec::{self, key_bytes, kind_byte};
-use crate::tables::{Moment, place_of, read_feed_row, scoped_key};
+use crate::tables::{Moment, Rising, place_of, read_feed_row, scoped_key};
 
 /// A page ends after so many records were looked at, however few of them passed the filter: nobody waits longer for it.
 const MOST_LOOKED_AT: usize = 10_000;
@@ -32,9 +32,10 @@ pub(crate) fn health(moment: &Moment) -> StoreHealth {
 pub(crate) fn changes(moment: &Moment, since: Version, limit: usize) -> Result<Changes> {
     check_limit(limit)?;
     moment.file().guarded(|| {
-        let mut entries = Vec::new();
+        let (mut entries, mut rising) = (Vec::new(), Rising::after(since.0));
         for row in moment.feed.range_owned(since.0.saturating_add(1)..).map_err(|error| moment.file().error(error))? {
             let (version, row) = row.map_err(|error| moment.file().error(error))?;
+            rising.check(moment.file(), version.value())?;
             let (key, deleted) = read_feed_row(version.value(), row.value())?;
             entries.push(FeedEntry { version: Version(version.value()), key, deleted });
             if entries.len() == limit {
@@ -104,9 +105,10 @@ impl Filling<'_> {
 /// The episodes of all scopes: those of the feed.
 fn log(moment: &Moment, page: &mut Filling<'_>) -> Result<()> {
     let failed = |error| moment.file().error(error);
-    let mut last = None;
+    let (mut last, mut rising) = (None, Rising::after(page.after_version()));
     for row in moment.feed.range_owned(page.after_version().saturating_add(1)..).map_err(failed)? {
         let (version, row) = row.map_err(failed)?;
+        rising.check(moment.file(), version.value())?;
         let (key, deleted) = read_feed_row(version.value(), row.value())?;
         if deleted || key.kind() != RecordKind::Episode {
             continue;
@@ -129,12 +131,13 @@ fn of_kind(moment: &Moment, kind: RecordKind, page: &mut Filling<'_>) -> Result<
         _ => None,
     };
     let start = after.as_ref().map_or(Bound::Included(&first[..]), |key| Bound::Excluded(&**key));
-    let mut last = None;
+    let (mut last, mut rising) = (None, Rising::default());
     for row in moment.records.range_owned::<&[u8]>((start, Bound::Excluded(&end[..]))).map_err(failed)? {
         if page.is_over(last.take()) {
             return Ok(());
         }
         let (key, row) = row.map_err(failed)?;
+        rising.check(moment.file(), key.value().to_vec())?;
         let key = codec::key(key.value())?;
         page.take(moment.decode(&key, row.value())?);
         last = Some(Cursor::Key(key));
@@ -153,9 +156,10 @@ fn scoped(moment: &Moment, scope: &str, kind: RecordKind, page: &mut Filling<'_>
     };
     // The prefix alone is no row.
     let rows = moment.scoped.range_owned::<&[u8]>((Bound::Excluded(&after[..]), Bound::Unbounded)).map_err(failed)?;
-    let mut last = None;
+    let (mut last, mut rising) = (None, Rising::default());
     for row in rows {
         let (place, value) = row.map_err(failed)?;
+        rising.check(moment.file(), place.value().to_vec())?;
         let Some(place) = place.value().strip_prefix(&prefix[..]) else { return Ok(()) };
         if page.is_over(last.take()) {
             return Ok(());

@@ -2,8 +2,8 @@
 //!
 //! | table | a row is |
 //! |---|---|
-//! | `records` | a record as [`codec`](crate::codec) writes it, by its key |
-//! | `vectors` | the vector of an episode or a note, by its key; see [`searching`](crate::searching) |
+//! | `records` | a record as [`codec`] writes it, by its key |
+//! | `vectors` | the vector of an episode or a note, by its key; see [`searching`] |
 //! | `feed` | the last change of a record: by version, whether it was deleted, and its key |
 //! | `deleted` | the version of a deletion, by key, so that its row in `feed` is found when the record comes back |
 //! | `scoped` | where the records of a scope are, in the order of scans: [`scoped_key`] |
@@ -113,6 +113,26 @@ impl FileName {
 
     pub(crate) fn corrupt(&self, what: impl std::fmt::Display) -> Error {
         Error::new(ErrorKind::Corrupt, format!("{}: {what}", self.0.display()))
+    }
+}
+
+/// The order of the rows of a table that is read from one end to the other. A damaged tree can tell a row twice.
+#[derive(Debug, Default)]
+pub(crate) struct Rising<T>(Option<T>);
+
+impl<T: PartialOrd> Rising<T> {
+    /// Rows that come after this one.
+    pub(crate) fn after(row: T) -> Self {
+        Self(Some(row))
+    }
+
+    /// Takes in the next row.
+    pub(crate) fn check(&mut self, file: &FileName, row: T) -> Result<()> {
+        if self.0.as_ref().is_some_and(|last| *last >= row) {
+            return Err(file.corrupt("rows of a table are out of order"));
+        }
+        self.0 = Some(row);
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::from_io;
 use crate::file::{End, File, Options};
 use crate::index_file;
 use crate::searching::{Change, Searching, entry};
-use crate::tables::{LAYOUT, Moment, read_feed_row};
+use crate::tables::{LAYOUT, Moment, Rising, read_feed_row};
 use crate::write::{Outcome, Prepared, WriteTables};
 
 /// So many changes of the index, or an eighth of what it holds, may be missing in its snapshot: following them takes less than
@@ -176,6 +176,8 @@ impl Writer {
     fn save(&mut self) {
         let Some(file) = &self.file else { return };
         let bytes = self.searching.to_bytes();
+        let (version, stats) = (self.searching.version().0, self.searching.stats());
+        tracing::debug!(path = %self.path.display(), version, ?stats, bytes = bytes.len(), "the index is saved");
         let announced = file.write(Durability::Immediate, |transaction| index_file::announce(file, transaction));
         let path = Arc::clone(&self.path);
         let saving = announced.and_then(|token| {
@@ -278,9 +280,10 @@ fn patiently<T>(timeout: Duration, open: impl Fn() -> Result<T>) -> Result<T> {
 fn catch_up(moment: &Moment, index: &mut HybridIndex) -> Result<u64> {
     moment.file().guarded(|| {
         let failed = |error| moment.file().error(error);
-        let mut followed = 0;
+        let (mut followed, mut rising) = (0, Rising::after(index.version().0));
         for row in moment.feed.range_owned(index.version().0.saturating_add(1)..).map_err(failed)? {
             let (version, row) = row.map_err(failed)?;
+            rising.check(moment.file(), version.value())?;
             let (key, deleted) = read_feed_row(version.value(), row.value())?;
             let version = Version(version.value());
             let entry = if deleted { None } else { entry(&moment.record_of(&key)?.record) };

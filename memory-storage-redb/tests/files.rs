@@ -1,5 +1,5 @@
 //! The file: what is refused, what is named, what survives a full disk.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
