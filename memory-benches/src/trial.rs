@@ -1,86 +1,14 @@
 //! A store to search, beside what is the right answer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use memory_core::index::{HybridIndex, IndexStats};
-use memory_core::ranking::{Collection, Plan, Terms};
-use memory_core::{Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, Record, Search, Vector};
+use memory_core::{Batch, InMemoryStore, Key, MemoryStore, Record, Search, Vector};
 
-use crate::{Corpus, FlatScan, Form, Query};
-
-/// How many are looked for.
-const K: usize = 10;
-
-/// A way of searching.
-#[expect(clippy::exhaustive_enums, reason = "each has a row and a line")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// By vector, and reading the episodes found.
-    Vector,
-    /// The same, in one domain.
-    Filtered,
-    /// By words and by vector, and reading the episodes found.
-    Hybrid,
-    /// By words, and reading the episodes found.
-    Words,
-    /// By vector, exactly, and reading the episodes found.
-    Exact,
-    /// By vector, comparing all of them in the plain way; no episode is read.
-    Scan,
-}
-
-impl Kind {
-    /// All of them, the one that the others are compared with last.
-    pub const ALL: [Self; 6] = [Self::Vector, Self::Filtered, Self::Hybrid, Self::Words, Self::Exact, Self::Scan];
-
-    /// Its name, for people.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Vector => "vector",
-            Self::Filtered => "vector in a domain",
-            Self::Hybrid => "words and vector",
-            Self::Words => "words",
-            Self::Exact => "vector, exact",
-            Self::Scan => "plain f32 scan",
-        }
-    }
-
-    /// Whether it is for this query: only every second one asks for a domain.
-    pub const fn asks(self, query: &Query) -> bool {
-        !matches!(self, Self::Filtered) || query.domain.is_some()
-    }
-
-    /// What a store is asked; `None` for the scan, which needs no store.
-    pub fn search(self, query: &Query) -> Option<Search> {
-        let search = Search::new(Default::default()).k(K);
-        let vector = Some(query.vector.clone());
-        Some(match self {
-            Self::Vector => search.vector(vector),
-            Self::Filtered => search.vector(vector).filter(domain(query)),
-            Self::Hybrid => search.vector(vector).text(query.text.as_str()),
-            Self::Words => search.text(query.text.as_str()),
-            Self::Exact => search.vector(vector).exact(),
-            Self::Scan => return None,
-        })
-    }
-}
-
-fn domain(query: &Query) -> Filter {
-    query.domain.iter().fold(Filter::default(), |filter, domain| filter.domain(*domain))
-}
-
-/// Searches by this request and reads the episodes found, those that are still there.
-///
-/// # Panics
-/// When the store fails.
-pub async fn search_and_get(store: &InMemoryStore, search: &Search) -> Vec<Hit> {
-    let hits = store.search(search).await.unwrap();
-    let keys: Vec<Key> = hits.iter().map(|hit| hit.key.clone()).collect();
-    black_box(store.get(&keys).await.unwrap());
-    hits
-}
+use crate::kind::search_and_get;
+use crate::{Corpus, Form, Kind, Query, Truth};
 
 /// What came of adding episodes to a trial.
 #[derive(Debug)]
@@ -91,18 +19,13 @@ pub struct Growth {
     pub resident: Option<u64>,
 }
 
-/// A store with the first episodes of a corpus, the same vectors to be scanned, and their words to count.
+/// A store with the first episodes of a corpus, and what is right to find in it.
 #[derive(Debug)]
 pub struct Trial {
     form: Form,
     store: InMemoryStore,
     size: u32,
-    vectors: FlatScan,
-    domains: Vec<Option<String>>,
-    collection: Collection,
-    /// The places that have a term, and how often.
-    postings: HashMap<String, Vec<(usize, u64)>>,
-    lengths: Vec<u64>,
+    truth: Truth,
 }
 
 impl Trial {
@@ -113,9 +36,7 @@ impl Trial {
     pub async fn new(form: Form) -> Self {
         let store = InMemoryStore::new();
         store.commit(&Batch::new().put(Record::Space(Corpus::space()))).await.unwrap();
-        let (vectors, domains, collection) = (FlatScan::default(), Vec::new(), Collection::default());
-        let (postings, lengths) = (HashMap::new(), Vec::new());
-        Self { form, store, size: 0, vectors, domains, collection, postings, lengths }
+        Self { form, store, size: 0, truth: Truth::default() }
     }
 
     /// The store.
@@ -151,24 +72,9 @@ impl Trial {
         }
         let resident = resident().zip(before).map(|(after, before)| after.saturating_sub(before));
         // Made again rather than kept: an episode is a function of its place.
-        places.for_each(|place| self.know(corpus, place));
+        places.for_each(|place| self.truth.add(corpus, place));
         self.size = size.max(self.size);
         Growth { commits, resident }
-    }
-
-    fn know(&mut self, corpus: &Corpus, place: u32) {
-        let logged = corpus.episode(place, Form::Reduced);
-        let task = &logged.episode.task;
-        logged.vector.iter().for_each(|vector| self.vectors.push(vector));
-        self.domains.push(task.domain.clone());
-        let mut words = Terms::of(&task.text);
-        task.tags.iter().for_each(|tag| words.add(tag, 1));
-        for (term, frequency) in words.iter() {
-            self.postings.entry(term.to_owned()).or_default().push((self.lengths.len(), frequency));
-        }
-        self.lengths.push(words.length());
-        self.collection.documents += 1;
-        self.collection.terms += words.length();
     }
 
     /// What the index of the store holds, and how it is as bytes.
@@ -199,11 +105,6 @@ impl Trial {
         took
     }
 
-    /// Scans the vectors in the plain way.
-    pub fn scan(&self, query: &Query) -> Vec<(usize, f32)> {
-        self.vectors.nearest(&query.vector, K, |_| true)
-    }
-
     /// How long a query takes.
     ///
     /// # Panics
@@ -213,13 +114,12 @@ impl Trial {
         let start = Instant::now();
         match &search {
             Some(search) => drop(black_box(search_and_get(&self.store, search).await)),
-            None => drop(black_box(self.scan(query))),
+            None => drop(black_box(self.truth.scan(query))),
         }
         start.elapsed()
     }
 
-    /// Recall@10: the share of the right answers that was found, on average over the queries. Right are the ten best, and whatever
-    /// is as good as the tenth; by words and vector, the ten best by each of them.
+    /// Recall@10: the share of the right answers that was found, on average over the queries; see [`Truth::share`].
     ///
     /// # Panics
     /// When the store fails.
@@ -228,60 +128,14 @@ impl Trial {
         // Exact searches miss nothing or are wrong at once.
         let most = if kind == Kind::Exact { 20 } else { queries.len() };
         for query in queries.iter().filter(|query| kind.asks(query)).take(most) {
-            let found: HashSet<usize> = match kind.search(query) {
-                Some(search) => search_and_get(&self.store, &search).await.iter().filter_map(place).collect(),
-                None => self.scan(query).into_iter().map(|(number, _)| number).collect(),
+            let found = match kind.search(query) {
+                Some(search) => search_and_get(&self.store, &search).await,
+                None => Vec::new(),
             };
-            let right = match kind {
-                Kind::Vector | Kind::Exact | Kind::Scan => vec![self.nearest(query, None)],
-                Kind::Filtered => vec![self.nearest(query, query.domain)],
-                Kind::Words => vec![self.matching(query)],
-                Kind::Hybrid => vec![self.nearest(query, None), self.matching(query)],
-            };
-            let (mut hits, mut wanted) = (0, 0);
-            for right in right {
-                let most = right.len().min(K);
-                hits += right.iter().filter(|number| found.contains(number)).count().min(most);
-                wanted += most;
-            }
-            shares += if wanted > 0 { hits as f64 / wanted as f64 } else { 1.0 };
+            shares += self.truth.share(kind, query, &found);
             asked += 1;
         }
         shares / f64::from(asked.max(1))
-    }
-
-    /// The nearest in a domain or in all; ties of single precision at the tenth place have no meaning here.
-    fn nearest(&self, query: &Query, domain: Option<&str>) -> Vec<usize> {
-        let accept = |number: usize| domain.is_none() || self.domains[number].as_deref() == domain;
-        let nearest = self.vectors.nearest(&query.vector, K, accept);
-        nearest.into_iter().map(|(number, _)| number).collect()
-    }
-
-    /// The best by words, with all that are as good as the tenth.
-    fn matching(&self, query: &Query) -> Vec<usize> {
-        const ROUNDING: f64 = 1e-6;
-        let found = |term: &str| self.postings.get(term).map_or(0, |postings| postings.len() as u64);
-        let query = Terms::of(&query.text);
-        let counts = query.iter().map(|(term, _)| (term.to_owned(), found(term)));
-        let plan = Plan::new(self.collection, counts, true);
-        let mut scores: HashMap<usize, f64> = HashMap::new();
-        for term in plan.rare() {
-            for (place, frequency) in self.postings.get(&term.term).into_iter().flatten() {
-                *scores.entry(*place).or_default() += plan.part(term, *frequency, self.lengths[*place]);
-            }
-        }
-        let mut falling: Vec<f64> = scores.values().copied().collect();
-        falling.sort_unstable_by(|a, b| b.total_cmp(a));
-        let least = falling.get(K - 1).copied().unwrap_or_default() - ROUNDING;
-        let best = scores.into_iter().filter(|(_, score)| *score >= least);
-        best.map(|(place, _)| place).collect()
-    }
-}
-
-fn place(hit: &Hit) -> Option<usize> {
-    match &hit.key {
-        Key::Episode(id) => usize::try_from(Corpus::place(id)).ok(),
-        _ => None,
     }
 }
 

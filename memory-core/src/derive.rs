@@ -52,9 +52,9 @@ pub(crate) fn derive(learner: &Learner, scope: &Scope, rows: &[Pattern], now: Da
             (_, Some(general)) if within(general.p_value, believed) => vec![(test.domain.situation(), general)],
             _ => Vec::new(),
         };
-        let made = found.into_iter().map(|(situation, contrast)| {
-            test.domain.heuristic(learner.id(), scope, situation, test.habit, contrast)
-        });
+        let made = found
+            .into_iter()
+            .map(|(situation, contrast)| test.domain.heuristic(learner.id(), scope, situation, test.habit, contrast));
         heuristics.extend(made);
     }
     resolve(&mut heuristics);

@@ -27,11 +27,11 @@ pub enum ErrorKind {
     Conflict,
     /// The store holds vectors of another [`VectorSpace`](crate::VectorSpace).
     SpaceMismatch,
-    /// The file is a database, but not one of this library (or no database at all).
+    /// The file is a database, but not one of this library (or no database at all); or what is imported is no export.
     Foreign,
     /// Stored bytes are not what was written.
     Corrupt,
-    /// The store was written by a newer version of the library.
+    /// The store, or the export, was written by a newer version of the library.
     SchemaTooNew,
     /// The tables of the store are not the ones its migrations made.
     SchemaEdited,
@@ -62,7 +62,7 @@ impl fmt::Display for ErrorKind {
             Self::LeaseLost => "lease lost",
             Self::Conflict => "conflict",
             Self::SpaceMismatch => "other vector space",
-            Self::Foreign => "not a database of this library",
+            Self::Foreign => "not of this library",
             Self::Corrupt => "corrupt data",
             Self::SchemaTooNew => "schema is too new",
             Self::SchemaEdited => "schema was edited",
@@ -130,6 +130,13 @@ impl Error {
     #[must_use]
     pub(crate) fn adding(mut self, more: impl fmt::Display) -> Self {
         self.0.message = format!("{}; {more}", self.0.message);
+        self
+    }
+
+    /// Says where it was in front of the message.
+    #[must_use]
+    pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
+        self.0.message = format!("{place}: {}", self.0.message);
         self
     }
 

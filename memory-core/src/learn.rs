@@ -10,8 +10,8 @@ use crate::habit::{run, task_signature};
 use crate::state::{self, Again, Class};
 use crate::text::error_signature;
 use crate::{
-    Counts, Episode, Error, Evidence, HeuristicId, LearnerId, Move, Pattern, PatternId, PatternKind, Result,
-    Scope, Step, Support, Trust,
+    Counts, Episode, Error, Evidence, HeuristicId, Key, LearnerId, Move, Pattern, PatternId, PatternKind, Result, Scope,
+    Step, Support, Trust,
 };
 
 /// Names every learner; random, fixed for ever.
@@ -379,6 +379,10 @@ impl Knowledge {
 
     pub(crate) fn get(&self, id: PatternId) -> Option<&Pattern> {
         self.patterns.get(&id)
+    }
+
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.patterns.values().map(Pattern::key).collect()
     }
 
     pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {

@@ -14,11 +14,13 @@ mod in_memory;
 pub mod index;
 mod learn;
 mod limits;
+mod lines;
 mod note;
 mod pattern;
 mod playbook;
 mod profile;
 mod prompt;
+mod quota;
 mod quote;
 pub mod ranking;
 mod receipt;
@@ -35,6 +37,8 @@ pub mod testkit;
 pub mod text;
 mod thread;
 mod tokens;
+mod transfer;
+mod watch;
 
 pub use clock::*;
 pub use embed::*;
@@ -52,6 +56,7 @@ pub use pattern::*;
 pub use playbook::*;
 pub use profile::{Intent, Profile, Weights};
 pub use prompt::*;
+pub use quota::*;
 pub use receipt::*;
 pub use rerank::Reranker;
 pub use scope::*;
@@ -60,6 +65,8 @@ pub use source::*;
 pub use steps::*;
 pub use store::*;
 pub use tokens::*;
+pub use transfer::{Conflict, ImportOptions, Transferred};
+pub use watch::*;
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +90,10 @@ mod tests {
         check::<InMemoryStore>();
         check::<HashEmbedder>();
         check::<Batch>();
+        check::<QuotaStore<InMemoryStore>>();
         check::<Stored>();
+        check::<Transferred>();
+        check::<Watch>();
         check::<Error>();
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::{Episode, Error, NewNote, NoteChange, Outcome, Recording, Result, Search, Source, Step, Task};
+use crate::note::{NoteParts, folded};
+use crate::text::strip_recalled;
+use crate::{Episode, Error, NewNote, NoteChange, Outcome, Recording, Result, Search, Source, Step, Task, Telling};
 
 /// Bounds on what the engine accepts. Beyond a bound there is a typed error; nothing is cut off or left out.
 ///
@@ -187,20 +189,70 @@ impl Limits {
     }
 
     pub(crate) fn recording(&self, recording: &Recording) -> Result<()> {
-        self.task(&recording.task)?;
-        for (index, step) in recording.steps.iter().enumerate() {
-            self.step(index, step)?;
+        let Recording { task, steps, outcome, source, .. } = recording;
+        self.done(task, steps, outcome)?;
+        source.iter().try_for_each(|source| self.source(source))?;
+        match (recording.started_at, recording.completed_at) {
+            (Some(started), Some(completed)) => span("started_at", started, "completed_at", completed),
+            _ => Ok(()),
         }
-        self.outcome(&recording.outcome)?;
-        if let Some(source) = &recording.source {
-            self.source(source)?;
+    }
+
+    /// Checks a whole episode that comes from elsewhere.
+    pub(crate) fn episode(&self, episode: &Episode) -> Result<()> {
+        let Episode { task, steps, outcome, started_at, completed_at, source, .. } = episode;
+        self.done(task, steps, outcome)?;
+        self.source(source)?;
+        span("started_at", *started_at, "completed_at", *completed_at)?;
+        episode.check_encoded_size()
+    }
+
+    fn done(&self, task: &Task, steps: &[Step], outcome: &Outcome) -> Result<()> {
+        self.task(task)?;
+        steps.iter().enumerate().try_for_each(|(index, step)| self.step(index, step))?;
+        self.outcome(outcome)
+    }
+
+    /// Checks a whole note that comes from elsewhere: what [`note`](Self::note) checks of one that is told, and that its
+    /// tellings belong together. It may have expired.
+    pub(crate) fn note_parts(&self, parts: &NoteParts) -> Result<()> {
+        let NoteParts { scope, trust: _, place, tellings } = parts;
+        if let Some(place) = place {
+            self.thread("note.place.thread", &place.thread)?;
         }
-        if let (Some(started), Some(completed)) = (recording.started_at, recording.completed_at)
-            && started > completed
-        {
-            return Err(Error::invalid("started_at", started, format_args!("up to completed_at, {completed}")));
+        let mut first = None;
+        for (session, telling) in tellings {
+            let name = format!("note.tellings[{session:?}]");
+            if !session.is_empty() {
+                if place.is_some() {
+                    return Err(Error::invalid(&name, "of a session", "that of its own scope, as it has a place"));
+                }
+                scope.session(session).map_err(|error| error.at(&name))?;
+            }
+            let text = folded(self.telling(&name, telling)?);
+            if *first.get_or_insert_with(|| text.clone()) != text {
+                let range = "that of the others, apart from case, white space and punctuation";
+                return Err(Error::invalid(&format!("{name}.text"), "another", range));
+            }
         }
         Ok(())
+    }
+
+    /// Checks one telling; gives its text.
+    fn telling<'a>(&self, name: &str, telling: &'a Telling) -> Result<&'a str> {
+        let Telling { text, kind: _, source, tags, salience, created_at, updated_at, expires_at: _, seen } = telling;
+        let text = text.as_deref().unwrap_or_default();
+        let own = strip_recalled(text);
+        self.note_text(name, text, own.trim())?;
+        if own.trim() != text {
+            let range = "trimmed, without what a memory supplied";
+            return Err(Error::invalid(&format!("{name}.text"), "with more than its own words", range));
+        }
+        self.tags(&format!("{name}.tags"), tags)?;
+        self::salience(name, *salience)?;
+        self.name(&format!("{name}.source"), source)?;
+        span(&format!("{name}.created_at"), *created_at, "updated_at", *updated_at)?;
+        within(&format!("{name}.seen"), *seen as usize, 1..=u32::MAX as usize).map(|()| text)
     }
 
     pub(crate) fn state(&self, state: &str) -> Result<()> {
@@ -272,6 +324,14 @@ impl Limits {
         let field = format!("{field} (bytes)");
         within(&field, name.len(), 1..=self.name_bytes)
     }
+}
+
+/// Checks that a span does not end before it begins.
+fn span(field: &str, from: DateTime<Utc>, end: &str, to: DateTime<Utc>) -> Result<()> {
+    if from <= to {
+        return Ok(());
+    }
+    Err(Error::invalid(field, from, format_args!("up to {end}, {to}")))
 }
 
 fn salience(name: &str, salience: f64) -> Result<()> {

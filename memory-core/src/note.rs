@@ -374,6 +374,13 @@ impl Telling {
         first.seen = first.seen.saturating_add(later.seen);
         first
     }
+
+    /// What two memories know of the same place: as [merged](Self::merge), but told as often as the one says that knows
+    /// more. They may have heard the same tellings, and what is joined twice must not count twice.
+    pub(crate) fn join(self, other: Self) -> Self {
+        let seen = self.seen.max(other.seen);
+        Self { seen, ..self.merge(other) }
+    }
 }
 
 /// A free-standing text memory: what all its [tellings](Self::tellings) say together; see [`Telling::merge`].
@@ -472,6 +479,29 @@ impl Note {
         }
     }
 
+    /// What it is made of.
+    pub(crate) fn into_parts(self) -> NoteParts {
+        let (Root { scope, trust, place }, tellings) = self.take_apart();
+        NoteParts { scope, trust, place, tellings }
+    }
+
+    /// What two memories know of the same note, together: see [`Telling::join`]. Joining is the same in any order, and twice
+    /// is once.
+    pub(crate) fn join(&self, other: Self) -> Self {
+        let (mut both, theirs) = (self.clone().into_parts(), other.into_parts());
+        if let (Some(place), Some(other)) = (&mut both.place, theirs.place) {
+            place.at = place.at.into_iter().chain(other.at).min();
+        }
+        for (session, telling) in theirs.tellings {
+            let telling = match both.tellings.remove(&session) {
+                Some(mine) => mine.join(telling),
+                None => telling,
+            };
+            both.tellings.insert(session, telling);
+        }
+        both.into_note().unwrap_or_else(|| self.clone())
+    }
+
     /// In how many distinct sessions it was told.
     pub fn sessions(&self) -> usize {
         self.tellings.len() - usize::from(self.here().is_some())
@@ -537,6 +567,25 @@ impl Note {
             place,
             tellings,
         }
+    }
+}
+
+/// All that a note is made of, each telling with its text: the rest follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoteParts {
+    pub(crate) scope: Scope,
+    pub(crate) trust: Trust,
+    pub(crate) place: Option<Place>,
+    pub(crate) tellings: BTreeMap<String, Telling>,
+}
+
+impl NoteParts {
+    /// The note; `None` without tellings.
+    pub(crate) fn into_note(self) -> Option<Note> {
+        let Self { scope, trust, place, mut tellings } = self;
+        let (session, telling) = tellings.pop_first()?;
+        Some(Note::of(Root { scope, trust, place }, telling, tellings, &session))
     }
 }
 
@@ -697,6 +746,57 @@ mod tests {
             prop_assert_eq!(note.sessions(), sessions.iter().filter(|session| !session.is_empty()).count());
             prop_assert_eq!(note.created_at, all().map(|telling| telling.created_at).min().unwrap());
             prop_assert_eq!(note.updated_at, all().map(|telling| telling.updated_at).max().unwrap());
+        }
+    }
+
+    proptest! {
+        /// What each of three memories has heard, all from the same tellings.
+        #[test]
+        fn joining_is_the_same_in_any_order_and_twice_is_once(
+            (told, heard) in tellings().prop_flat_map(|told| {
+                let heard = proptest::collection::vec(any::<[bool; 3]>(), told.len());
+                (Just(told), heard)
+            }),
+        ) {
+            let of = |memory: usize| {
+                let mut own = told.iter().zip(&heard).filter(|(_, heard)| heard[memory]).map(|(told, _)| told.clone()).collect::<Vec<_>>();
+                own.extend(told.first().cloned().filter(|_| own.is_empty()));
+                fold(&own)
+            };
+            let [a, b, c] = [0, 1, 2].map(of);
+            assert_same(&a.join(a.clone()), &a);
+            let ab = a.join(b.clone());
+            assert_same(&ab, &b.join(a.clone()));
+            assert_same(&ab.join(b.clone()), &ab);
+            assert_same(&ab.join(c.clone()), &a.join(b.join(c.clone())));
+            let all = fold(&told);
+            let joined = all.join(a);
+            assert_same(&joined, &all);
+            for (session, telling) in &ab.tellings {
+                let told = [of(0), of(1)].into_iter().filter_map(|note| note.told_in(session));
+                prop_assert_eq!(Some(telling.seen), told.map(|telling| telling.seen).max());
+            }
+        }
+
+        #[test]
+        fn a_note_is_what_its_parts_make(told in tellings()) {
+            let note = fold(&told);
+            let parts = note.clone().into_parts();
+            prop_assert!(parts.tellings.values().all(|telling| telling.text.is_some()));
+            let written = serde_json::to_string(&parts).unwrap();
+            let read: NoteParts = serde_json::from_str(&written).unwrap();
+            assert_same(&read.into_note().unwrap(), &note);
+        }
+    }
+
+    #[test]
+    fn joined_notes_of_a_place_have_the_first_moment() {
+        let place = |at: Option<i64>| Place { at: at.map(self::at), ..Place::new("chat", 3) };
+        let note =
+            |at| Note::at(Scope::default(), Trust::Trusted, place(at), Telling::new(NewNote::new("yes"), self::at(0)));
+        for (one, other, both) in [(None, None, None), (Some(5), None, Some(5)), (Some(7), Some(5), Some(5))] {
+            assert_eq!(note(one).join(note(other)), note(both));
+            assert_eq!(note(other).join(note(one)), note(both));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use memory_core::testkit::FaultyStore;
-use memory_core::{HashEmbedder, InMemoryStore, MemoryStore};
+use memory_core::{HashEmbedder, InMemoryStore, MemoryStore, Quota, QuotaStore};
 
 mod in_memory {
     use super::*;
@@ -23,6 +23,22 @@ mod boxed {
 mod faulty_without_a_script {
     use super::*;
     memory_core::contract_tests!(async || (FaultyStore::new(InMemoryStore::new()), ()));
+}
+
+mod without_quotas {
+    use super::*;
+    memory_core::contract_tests!(async || (QuotaStore::new(InMemoryStore::new(), Quota::new()), ()));
+}
+
+mod within_quotas {
+    use super::*;
+
+    const PLENTY: u64 = 1 << 40;
+
+    memory_core::contract_tests!(async || {
+        let quota = Quota::new().episodes(PLENTY).notes(PLENTY).bytes(PLENTY);
+        (QuotaStore::new(InMemoryStore::new(), quota), ())
+    });
 }
 
 mod hash_embedder {

@@ -1,1 +1,17 @@
 #![doc = include_str!("../README.md")]
+
+mod codec;
+mod config;
+mod error;
+mod file;
+mod index_file;
+mod read;
+mod searching;
+mod store;
+mod tables;
+mod worker;
+mod write;
+mod writer;
+
+pub use config::{Check, RedbConfig};
+pub use store::RedbStore;

@@ -12,7 +12,7 @@ use crate::codec::{Field, body, decode, encode, integer, moment, record_key, tok
 use crate::read::bounded_body;
 #[cfg(feature = "remote")]
 use crate::remote::program::{Program, guard};
-use crate::session::{BEGIN_READ, Session, Sql};
+use crate::session::{BEGIN_READ, Row, Session, Sql};
 
 const PENDING: Sql = Sql(
     "records",
@@ -74,6 +74,8 @@ struct Statements {
     put_by_name: &'static str,
     /// Its scope and its words.
     find: Sql,
+    /// The same, for a body that does not tell its scope any more.
+    search: Sql,
     delete: Sql,
     discount: Sql,
 }
@@ -96,6 +98,7 @@ const EPISODES: Statements = Statements {
              SELECT id FROM scopes WHERE scope = (
                  SELECT CASE WHEN json_valid(body) THEN body ->> '$.scope' END FROM episode_records WHERE version = ?1))",
     ),
+    search: Sql("episode_index", "SELECT scope, words, trace_words FROM episode_index WHERE version = ?1"),
     delete: Sql("episode_index", "DELETE FROM episode_index WHERE scope = ?1 AND version = ?2"),
     discount: Sql(
         "scopes",
@@ -120,11 +123,9 @@ const NOTES: Statements = Statements {
              SELECT id FROM scopes WHERE scope = (
                  SELECT CASE WHEN json_valid(body) THEN body ->> '$.scope' END FROM note_records WHERE version = ?1))",
     ),
+    search: Sql("note_index", "SELECT scope, words, 0 FROM note_index WHERE version = ?1"),
     delete: Sql("note_index", "DELETE FROM note_index WHERE scope = ?1 AND version = ?2"),
-    discount: Sql(
-        "scopes",
-        "UPDATE scopes SET notes = notes - 1, note_words = note_words - ?2 - 0 * ?3 WHERE id = ?1",
-    ),
+    discount: Sql("scopes", "UPDATE scopes SET notes = notes - 1, note_words = note_words - ?2 - 0 * ?3 WHERE id = ?1"),
 };
 
 fn statements(kind: Searched) -> &'static Statements {
@@ -361,8 +362,13 @@ fn note_columns(note: &Note) -> Result<Vec<Value>> {
 pub(crate) fn remove(session: &mut Session, key: &Key, version: u64) -> Result<()> {
     let kind = if matches!(key, Key::Note(_)) { Searched::Notes } else { Searched::Episodes };
     let statements = statements(kind);
-    let found = session
-        .first(statements.find, vec![integer(version)], |row| Ok([row.count(0)?, row.count(1)?, row.count(2)?]))?;
+    let mut found = None;
+    for sql in [statements.find, statements.search] {
+        if found.is_none() {
+            let read = |row: &Row<'_>| Ok([row.count(0)?, row.count(1)?, row.count(2)?]);
+            found = session.first(sql, vec![integer(version)], read)?;
+        }
+    }
     // What could not be read was never taken in.
     let Some([scope, words, trace_words]) = found else { return Ok(()) };
     session.execute(statements.delete, vec![integer(scope), integer(version)])?;

@@ -5,6 +5,7 @@ mod config;
 mod error;
 mod indexing;
 mod learned;
+mod maintenance;
 mod read;
 #[cfg(feature = "remote")]
 mod remote;
@@ -20,9 +21,11 @@ mod worker;
 mod write;
 
 pub use config::TursoConfig;
+pub use maintenance::{Backup, Vacuumed};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteConfig, TokenSource};
 #[cfg(feature = "replica")]
 pub use replica::{ReplicaConfig, SyncStatus};
+pub use schema::MigrationPlan;
 pub use stats::TursoStats;
 pub use store::TursoStore;

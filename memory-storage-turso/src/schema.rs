@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +11,32 @@ use memory_core::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
 use crate::error::from_io;
-use crate::session::{BEGIN_WRITE, Session, Sql};
+use crate::maintenance::move_in_place;
+use crate::session::{BEGIN_READ, BEGIN_WRITE, Session, Sql};
 
 /// `KnHw` in the header of the file.
 const APPLICATION_ID: i64 = 0x4B6E_4877;
 
-/// A change of the schema. What was released is never edited; changes are appended.
+/// A change of the schema. What was released is never edited; changes are appended. Each runs in a transaction of its own, so that
+/// a process that is killed leaves it done or not begun. There is no way back but the backup that is made before the first.
 struct Migration {
     version: i64,
     name: &'static str,
     sql: &'static str,
+}
+
+/// What opening a file would change; see [`TursoStore::plan`](crate::TursoStore::plan).
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationPlan {
+    /// The version of the schema as it is.
+    pub from: i64,
+    /// The version that it would have.
+    pub to: i64,
+    /// The migrations that would run, as `version (name)`.
+    pub migrations: Vec<String>,
+    /// Where the file as it is would be kept; `None` if nothing would change.
+    pub backup: Option<PathBuf>,
 }
 
 const MIGRATIONS: &[Migration] =
@@ -66,6 +82,59 @@ const JOURNAL: Sql = Sql("pragma", "SELECT CAST(journal_mode AS BLOB) AS journal
 
 /// Opens the writer's connection: creates the file if there is none and brings its tables up to date.
 pub(crate) fn open_writer(path: &Arc<Path>, busy_timeout: Duration) -> Result<Session> {
+    open_and_migrate(path, busy_timeout, MIGRATIONS)
+}
+
+/// Tries on a copy what opening the file would change.
+pub(crate) fn plan(path: &Arc<Path>) -> Result<MigrationPlan> {
+    plan_with(path, MIGRATIONS)
+}
+
+fn plan_with(path: &Arc<Path>, migrations: &[Migration]) -> Result<MigrationPlan> {
+    let mut session = look_with(path, migrations)?;
+    let applied = applied(&mut session, migrations)?;
+    check_definitions(&mut session)?;
+    let pending: Vec<&Migration> = migrations.iter().filter(|one| !applied.contains_key(&one.version)).collect();
+    let from = applied.last_key_value().map_or(0, |(version, _)| *version);
+    let mut plan = MigrationPlan { from, to: from, migrations: Vec::new(), backup: None };
+    if let Some(last) = pending.last() {
+        plan.to = last.version;
+        plan.migrations = pending.iter().map(|one| format!("{} ({})", one.version, one.name)).collect();
+        plan.backup = Some(backup_of(path, from));
+        let copy: Arc<Path> = beside(path, ".plan").into();
+        let tried = copy_to(&mut session, &copy).and_then(|()| open_and_migrate(&copy, Duration::ZERO, migrations));
+        let tried = tried.map(drop);
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(beside(&copy, end));
+        }
+        let _ = std::fs::remove_file(backup_of(&copy, from));
+        tried?;
+    }
+    Ok(plan)
+}
+
+/// The path with something behind it.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Where a file of this schema is kept before it is changed.
+fn backup_of(path: &Path, version: i64) -> PathBuf {
+    beside(path, &format!(".schema-{version}.backup"))
+}
+
+/// Copies one state of the file; what is there under the name is replaced.
+fn copy_to(session: &mut Session, copy: &Path) -> Result<()> {
+    const COPY: Sql = Sql("", "VACUUM INTO ?1");
+    let partial = beside(copy, ".partial");
+    let _ = std::fs::remove_file(&partial);
+    session.execute(COPY, vec![Value::Text(partial.to_string_lossy().into_owned())])?;
+    move_in_place(&partial, copy)
+}
+
+fn open_and_migrate(path: &Arc<Path>, busy_timeout: Duration, migrations: &[Migration]) -> Result<Session> {
     check_path(path)?;
     let mut session = Session::open(Arc::clone(path), busy_timeout).map_err(|error| why_not(path, error))?;
     if check_owner(&mut session)? {
@@ -80,7 +149,10 @@ pub(crate) fn open_writer(path: &Arc<Path>, busy_timeout: Duration) -> Result<Se
     }
     prepare(&mut session)?;
     session.script("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304")?;
-    while !migrate_once(&mut session)? {}
+    if let Some(from) = behind(&mut session, migrations)? {
+        copy_to(&mut session, &backup_of(path, from))?;
+    }
+    while !migrate_once(&mut session, migrations)? {}
     Ok(session)
 }
 
@@ -101,7 +173,7 @@ pub(crate) fn check_tables(session: &mut Session) -> Result<bool> {
         if session.first(TABLES, vec![], |row| row.integer(0))?.unwrap_or_default() == 0 {
             return Ok(false);
         }
-        let applied = applied(session)?;
+        let applied = applied(session, MIGRATIONS)?;
         check_definitions(session)?;
         Ok(MIGRATIONS.iter().all(|migration| applied.contains_key(&migration.version)))
     })
@@ -115,16 +187,51 @@ pub(crate) fn open_server(server: &Arc<crate::remote::server::Server>) -> Result
     let there = session.transaction(crate::session::BEGIN_READ, |session| {
         session.ahead(|| [OWNER_OF_SERVER, APPLIED, DEFINITIONS, DEFINED].map(|sql| (sql, vec![])).into())?;
         Ok(!check_owner(session)? && {
-            let applied = applied(session)?;
+            let applied = applied(session, MIGRATIONS)?;
             check_definitions(session)?;
             MIGRATIONS.iter().all(|migration| applied.contains_key(&migration.version))
         })
     })?;
     if !there {
-        while !migrate_once(&mut session)? {}
+        while !migrate_once(&mut session, MIGRATIONS)? {}
     }
     session.settle();
     Ok(session)
+}
+
+/// Opens a file of this library that must be there, only to look at it.
+pub(crate) fn open_to_look(path: &Arc<Path>) -> Result<Session> {
+    let mut session = look_with(path, MIGRATIONS)?;
+    session.script("PRAGMA query_only = ON")?;
+    applied(&mut session, MIGRATIONS)?;
+    Ok(session)
+}
+
+fn look_with(path: &Arc<Path>, migrations: &[Migration]) -> Result<Session> {
+    if !path.is_file() {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no file {}", path.display())));
+    }
+    let mut session = Session::open(Arc::clone(path), Duration::from_secs(5))?;
+    if check_owner(&mut session)? {
+        return Err(Error::new(ErrorKind::Foreign, format!("{} is empty", path.display())));
+    }
+    prepare(&mut session)?;
+    applied(&mut session, migrations)?;
+    Ok(session)
+}
+
+/// The version of the schema of a file that is older than this library's; `None` if it is new or up to date.
+fn behind(session: &mut Session, migrations: &[Migration]) -> Result<Option<i64>> {
+    if check_owner(session)? {
+        return Ok(None);
+    }
+    session.transaction(BEGIN_READ, |session| {
+        let applied = applied(session, migrations)?;
+        check_definitions(session)?;
+        let up_to_date = migrations.iter().all(|migration| applied.contains_key(&migration.version));
+        // None at all: it was being made.
+        Ok(applied.last_key_value().map(|(version, _)| *version).filter(|_| !up_to_date))
+    })
 }
 
 /// The page cache grows as it is used, up to 16 MB a connection.
@@ -133,7 +240,7 @@ fn prepare(session: &mut Session) -> Result<()> {
 }
 
 /// SQLite says no more of these than that it cannot open the file.
-fn check_path(path: &Path) -> Result<()> {
+pub(crate) fn check_path(path: &Path) -> Result<()> {
     let shown = path.display();
     if path.to_str().is_none_or(|text| text.contains('\0')) {
         return Err(Error::invalid("path", format_args!("{shown:?}"), "UTF-8 without zero bytes"));
@@ -185,7 +292,7 @@ fn owner(session: &mut Session) -> Result<(i64, i64)> {
 }
 
 /// Checks the tables and makes one missing step; says whether none was missing.
-fn migrate_once(session: &mut Session) -> Result<bool> {
+fn migrate_once(session: &mut Session, migrations: &[Migration]) -> Result<bool> {
     session.transaction(BEGIN_WRITE, |session| {
         if check_owner(session)? {
             if !session.is_remote() {
@@ -193,9 +300,9 @@ fn migrate_once(session: &mut Session) -> Result<bool> {
             }
             session.script(BOOKKEEPING)?;
         }
-        let applied = applied(session)?;
+        let applied = applied(session, migrations)?;
         check_definitions(session)?;
-        let Some(next) = MIGRATIONS.iter().find(|migration| !applied.contains_key(&migration.version)) else {
+        let Some(next) = migrations.iter().find(|migration| !applied.contains_key(&migration.version)) else {
             return Ok(true);
         };
         let before = definitions(session)?;
@@ -212,19 +319,19 @@ fn migrate_once(session: &mut Session) -> Result<bool> {
 }
 
 /// The versions and checksums of the migrations that ran, all of them ours and as we know them.
-fn applied(session: &mut Session) -> Result<BTreeMap<i64, String>> {
+fn applied(session: &mut Session, migrations: &[Migration]) -> Result<BTreeMap<i64, String>> {
     let mut applied = BTreeMap::new();
     let mut rows = session.query(APPLIED, vec![])?;
     while let Some(row) = rows.next()? {
         applied.insert(row.integer(0)?, row.text(1)?);
     }
-    let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
+    let newest = migrations.last().map_or(0, |migration| migration.version);
     if let Some((found, _)) = applied.last_key_value().filter(|(found, _)| **found > newest) {
         let shown = session.path().display();
         let message = format!("{shown}: the schema has version {found}, this library knows versions up to {newest}");
         return Err(Error::new(ErrorKind::SchemaTooNew, message));
     }
-    for Migration { version, name, sql } in MIGRATIONS {
+    for Migration { version, name, sql } in migrations {
         if applied.get(version).is_some_and(|found| *found != checksum(sql.as_bytes())) {
             return Err(edited(
                 session,
@@ -275,7 +382,109 @@ fn checksum(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use memory_core::testkit::process;
+
     use super::*;
+
+    /// A second migration, which takes a while.
+    const SECOND: Migration = Migration {
+        version: 2,
+        name: "numbers",
+        sql: "CREATE TABLE numbers (number INTEGER PRIMARY KEY) STRICT;
+              INSERT INTO numbers WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+                  SELECT i FROM n;
+              CREATE INDEX numbers_down ON numbers (number DESC);",
+    };
+    const NUMBERS: Sql = Sql("numbers", "SELECT count(*) FROM numbers");
+    const VERSION: Sql = Sql("state", "SELECT version FROM state");
+
+    fn both() -> [Migration; 2] {
+        let [Migration { version, name, sql }] = MIGRATIONS else { panic!("the first and no other") };
+        [Migration { version: *version, name, sql }, SECOND]
+    }
+
+    /// A file of the first schema in which something is written.
+    fn first(folder: &Path) -> Arc<Path> {
+        let path: Arc<Path> = folder.join("memory.db").into();
+        let mut session = open_writer(&path, Duration::from_secs(5)).unwrap();
+        session.script("UPDATE state SET version = 77").unwrap();
+        path
+    }
+
+    fn version(path: &Arc<Path>, migrations: &[Migration]) -> Option<u64> {
+        look_with(path, migrations).unwrap().first(VERSION, vec![], |row| row.count(0)).unwrap()
+    }
+
+    #[test]
+    fn a_plan_is_tried_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = first(folder.path());
+        let nothing = MigrationPlan { from: 1, to: 1, migrations: vec![], backup: None };
+        assert_eq!(plan(&path).unwrap(), nothing);
+        let files = || folder.path().read_dir().unwrap().count();
+        let before = files();
+        let plan = plan_with(&path, &both()).unwrap();
+        assert_eq!((plan.from, plan.to, plan.migrations), (1, 2, vec!["2 (numbers)".to_owned()]));
+        assert_eq!(plan.backup, Some(folder.path().join("memory.db.schema-1.backup")));
+        let impossible = [both().into_iter().next().unwrap(), Migration { sql: "CREATE TABLE state (x)", ..SECOND }];
+        let error = plan_with(&path, &impossible).unwrap_err();
+        assert!(error.to_string().contains("state already exists"), "{error}");
+        assert_eq!((files(), version(&path, MIGRATIONS)), (before, Some(77)), "nothing is left of the trials");
+    }
+
+    #[test]
+    fn before_a_migration_the_file_is_kept_and_leads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = first(folder.path());
+        let mut session = open_and_migrate(&path, Duration::from_secs(5), &both()).unwrap();
+        assert_eq!(session.first(NUMBERS, vec![], |row| row.count(0)).unwrap(), Some(100_000));
+        drop(session);
+        let error = open_writer(&path, Duration::from_secs(5)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::SchemaTooNew);
+        assert!(error.to_string().contains("version 2") && error.to_string().contains("up to 1"), "{error}");
+        let back: Arc<Path> = folder.path().join("back.db").into();
+        crate::maintenance::restore(&backup_of(&path, 1), &back).unwrap();
+        assert_eq!(version(&back, MIGRATIONS), Some(77));
+        open_writer(&back, Duration::from_secs(5)).unwrap();
+        // Opened again, nothing is migrated, and the backup stays as it is.
+        let made = backup_of(&path, 1).metadata().unwrap().modified().unwrap();
+        open_and_migrate(&path, Duration::from_secs(5), &both()).unwrap();
+        assert_eq!(backup_of(&path, 1).metadata().unwrap().modified().unwrap(), made);
+    }
+
+    #[test]
+    fn a_migration_that_is_killed_is_done_or_not_begun() {
+        let test = "schema::tests::a_migration_that_is_killed_is_done_or_not_begun";
+        if process::is_child() {
+            let path: Arc<Path> = PathBuf::from(std::env::var_os("STORE").unwrap()).into();
+            open_and_migrate(&path, Duration::from_secs(5), &both()).unwrap();
+            return;
+        }
+        // As long as it takes when nobody is killed.
+        let folder = tempfile::tempdir().unwrap();
+        let path = first(folder.path());
+        let begun = Instant::now();
+        assert!(process::spawn(test, &[("STORE", path.to_str().unwrap())]).wait().unwrap().success());
+        let (whole, mut undone) = (begun.elapsed(), 0);
+        for part in 0..16 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = first(folder.path());
+            let mut child = process::spawn(test, &[("STORE", path.to_str().unwrap())]);
+            std::thread::sleep(whole * part / 15);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let applied = applied(&mut look_with(&path, &both()).unwrap(), &both()).unwrap();
+            undone += usize::from(applied.len() == 1);
+            let mut session = open_and_migrate(&path, Duration::from_secs(5), &both()).unwrap();
+            assert_eq!(session.first(NUMBERS, vec![], |row| row.count(0)).unwrap(), Some(100_000));
+            assert_eq!(version(&path, &both()), Some(77));
+            assert_eq!(version(&backup_of(&path, 1).into(), MIGRATIONS), Some(77));
+        }
+        println!("of 16 kills {undone} came before the migration was done");
+        assert!(undone > 0);
+    }
 
     /// Files out there hold these checksums: a migration that was released is never edited, not even its comments.
     #[test]

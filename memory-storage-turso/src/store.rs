@@ -10,11 +10,12 @@ use memory_core::{
     Stored, Version,
 };
 
-use crate::error::from_io;
-use crate::worker::{Place, Workers};
+use crate::error::{closed, from_io};
+use crate::maintenance::{Backup, Vacuumed};
+use crate::worker::{Place, Workers, spawn};
 use crate::write::Encoded;
-use crate::{TursoConfig, TursoStats};
-use crate::{read, search};
+use crate::{MigrationPlan, TursoConfig, TursoStats};
+use crate::{maintenance, read, schema, search};
 
 /// A [`MemoryStore`] in a local libSQL database file. See the [crate's page](crate) for guarantees and tables.
 ///
@@ -121,10 +122,100 @@ impl TursoStore {
         Ok(Self { path, config, workers: Arc::new(Workers::start(place, config).await?) })
     }
 
+    /// Looks for everything that can be wrong with the file, and tells what it found, in words; nothing in a sound one. Reads all
+    /// of it, while others go on.
+    ///
+    /// # Errors
+    /// The store's own errors. Damage is none.
+    pub async fn check(&self) -> Result<Vec<String>> {
+        self.only_of_a_file("check")?;
+        let done = self.workers.ask(&self.config, |reader| maintenance::check(&mut reader.session)).await;
+        done.map_err(|error| error.in_operation("check"))
+    }
+
+    /// Copies one state of the store into a new file, while others go on. The copy is whole and on disk when this returns, and
+    /// not there before.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](memory_core::ErrorKind::AlreadyExists) if the file is there; [`Io`](memory_core::ErrorKind::Io) and
+    /// others for what is wrong with file or disk.
+    pub async fn backup(&self, to: impl AsRef<Path>) -> Result<Backup> {
+        let to = to.as_ref().to_owned();
+        self.only_of_a_file("backup")?;
+        let done = self.workers.ask(&self.config, move |reader| maintenance::back_up(&mut reader.session, &to)).await;
+        done.map_err(|error| error.in_operation("backup"))
+    }
+
+    /// Makes a new database file of a backup, or of any file of this library that nobody writes to, after [checking](Self::check)
+    /// it.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](memory_core::ErrorKind::AlreadyExists) if the file is there, or a write-ahead log of its name:
+    /// move what is there away first; [`Corrupt`](memory_core::ErrorKind::Corrupt) for a damaged backup;
+    /// [`Foreign`](memory_core::ErrorKind::Foreign), [`SchemaTooNew`](memory_core::ErrorKind::SchemaTooNew) and others as
+    /// [`open_with`](Self::open_with).
+    pub async fn restore(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Backup> {
+        let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
+        let done = once(&to.clone(), move || maintenance::restore(&from, &to)).await;
+        done.map_err(|error| error.in_operation("restore"))
+    }
+
+    /// Tells what opening a file with this version of the library would change of its tables, after trying it on a copy beside it.
+    /// The file itself stays as it is.
+    ///
+    /// Opening makes these changes, after a backup of the file as it was. To go back, [restore](Self::restore) that with the
+    /// version of the library that it is of.
+    ///
+    /// # Errors
+    /// [`NotFound`](memory_core::ErrorKind::NotFound) if there is no file; otherwise as [`open_with`](Self::open_with).
+    pub async fn plan(path: impl AsRef<Path>) -> Result<MigrationPlan> {
+        let path: Arc<Path> = path.as_ref().into();
+        let done = once(&Arc::clone(&path), move || schema::plan(&path)).await;
+        done.map_err(|error| error.in_operation("plan"))
+    }
+
+    /// Gives the pages that deleting has freed back to the disk. Writers wait meanwhile.
+    ///
+    /// # Errors
+    /// [`Busy`](memory_core::ErrorKind::Busy) if others keep reading or writing; the store's own errors.
+    pub async fn vacuum(&self) -> Result<Vacuumed> {
+        self.only_of_a_file("vacuum")?;
+        let done = self.workers.on_writer(|writer| maintenance::vacuum(writer.session())).await;
+        done.map_err(|error| error.in_operation("vacuum"))
+    }
+
+    /// Moves the write-ahead log into the file and empties it; says whether it could. It happens by itself, at every 1,000 pages.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    pub async fn checkpoint(&self) -> Result<bool> {
+        self.only_of_a_file("checkpoint")?;
+        let done = self.workers.on_writer(|writer| maintenance::checkpoint(writer.session())).await;
+        done.map_err(|error| error.in_operation("checkpoint"))
+    }
+
+    /// Refuses what is the server's business.
+    fn only_of_a_file(&self, operation: &'static str) -> Result<()> {
+        if self.workers.is_of_a_file() {
+            return Ok(());
+        }
+        let range = "a local file; the database of a server is looked after there";
+        Err(memory_core::Error::invalid("store", self, range).in_operation(operation))
+    }
+
     /// What the store has done since it was opened.
     pub fn stats(&self) -> TursoStats {
         self.workers.stats()
     }
+}
+
+/// Runs something that blocks on a thread of its own.
+async fn once<T: Send + 'static>(path: &Path, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    spawn(path, "knowhow-turso-once", move || {
+        let _ = answer.send(work());
+    })?;
+    answered.await.map_err(|_| closed())?
 }
 
 impl fmt::Display for TursoStore {

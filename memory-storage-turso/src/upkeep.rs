@@ -2,7 +2,6 @@
 //!
 //! It waits until the writers pause, since it would only take their time; but not for ever.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Weak, mpsc};
 use std::time::Duration;
 
@@ -20,40 +19,42 @@ pub(crate) const STEP: usize = 256;
 const QUIET: Duration = Duration::from_millis(20);
 /// Records that may wait, however busy the writers are.
 const MOST_BEHIND: u64 = 8_192;
-/// How long it waits after a failure.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// The thread's work, until the store is closed.
 pub(crate) fn run(mut session: Session, shared: &Weak<Shared>, woken: &mpsc::Receiver<()>) {
     // There may be work from before the store was opened.
     let mut work = true;
     while work || woken.recv().is_ok() {
+        if !wait_for_a_pause(&mut session, woken) {
+            return;
+        }
         let Some(shared) = shared.upgrade() else { return };
         work = false;
-        wait_for_a_pause(&mut session, &shared);
         let done = look_after(&mut session, &shared);
         session.settle();
         if let Err(error) = done {
             // Another process was faster, or the store was closed; or what is wrong is told to those who search.
-            if !error.is_conflict() && error.kind() != ErrorKind::Unavailable {
-                Counters::count(&shared.counters.upkeep_failures);
-                std::thread::sleep(AFTER_FAILURE);
-            }
             work = error.is_conflict();
+            if !work && error.kind() != ErrorKind::Unavailable {
+                Counters::count(&shared.counters.upkeep_failures);
+            }
         }
     }
 }
 
-fn wait_for_a_pause(session: &mut Session, shared: &Shared) {
+/// Waits until the writers pause, or much waits for the upkeep; says whether the store is still open.
+fn wait_for_a_pause(session: &mut Session, woken: &mpsc::Receiver<()>) -> bool {
     loop {
-        let before = shared.counters.commits.load(Ordering::Relaxed);
-        std::thread::sleep(QUIET);
-        if shared.counters.commits.load(Ordering::Relaxed) == before {
-            return;
-        }
-        let behind = session.transaction(BEGIN_READ, indexing::count_behind);
-        if behind.is_ok_and(|behind| behind > MOST_BEHIND) {
-            return;
+        match woken.recv_timeout(QUIET) {
+            Err(mpsc::RecvTimeoutError::Timeout) => return true,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return false,
+            Ok(()) => {
+                let behind = session.transaction(BEGIN_READ, indexing::count_behind);
+                if behind.is_ok_and(|behind| behind > MOST_BEHIND) {
+                    return true;
+                }
+                std::thread::sleep(QUIET / 4);
+            }
         }
     }
 }
@@ -91,10 +92,16 @@ pub(crate) fn catch_up_counted(writer: &mut Writer, counters: &Counters) -> Resu
 }
 
 /// Takes in what is left when the store is closed, so that who opens it next need not; as far as it goes.
-pub(crate) fn catch_up(writer: &mut Writer) {
-    while let Ok(Some(step)) = Step::read(writer.session(), STEP) {
-        if writer.derive(|session| step.write(session)).is_err() {
-            return;
-        }
+pub(crate) fn catch_up(writer: &mut Writer) -> Result<()> {
+    while let Some(step) = Step::read(writer.session(), STEP)? {
+        writer.derive(|session| step.write(session))?;
     }
+    let mut pass = Pass::closing(writer.session())?;
+    while let Some(current) = pass {
+        let merge = current.step(writer.session())?;
+        let next = merge.before();
+        writer.derive(|session| merge.write(session))?;
+        pass = current.after(next);
+    }
+    Ok(())
 }

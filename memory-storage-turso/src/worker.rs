@@ -203,11 +203,32 @@ impl Workers {
         answered.await.map_err(|_| closed())?
     }
 
+    /// Runs something on the writer's connection, outside of transactions.
+    pub(crate) async fn on_writer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let job = move |writer: &mut Writer| {
+            let done = catch_unwind(AssertUnwindSafe(|| work(&mut *writer)));
+            let _ = answer.send(done.unwrap_or_else(|payload| {
+                writer.recover();
+                Err(panicked(&*payload))
+            }));
+        };
+        self.shared.queues()?.writes.send(Job::Run(Box::new(job))).map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
     /// Takes no more requests, lets the threads finish what is queued, and waits for their end.
     pub(crate) async fn close(&self) {
         drop(self.shared.lock().take());
         self.ended.closed().await;
         self.place.close();
+    }
+
+    pub(crate) fn is_of_a_file(&self) -> bool {
+        matches!(self.place, Place::File(_))
     }
 
     #[cfg(feature = "replica")]
@@ -436,7 +457,8 @@ impl Threads {
         for other in others {
             let _ = other.join();
         }
-        catch_up(&mut writer);
+        // What is left can be done by whoever opens the file next.
+        let _ = catch_unwind(AssertUnwindSafe(|| catch_up(&mut writer)));
         writer.finish();
     }
 }
@@ -683,7 +705,7 @@ fn answer_read<T>(reader: &mut Reader, answer: Answer<T>, read: impl FnOnce(&mut
     let _ = answer.send(done);
 }
 
-fn spawn(path: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+pub(crate) fn spawn(path: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| from_io(path, error))
 }
 

@@ -94,7 +94,8 @@ async fn databases_of_others_are_left_alone() {
 async fn a_newer_schema_is_named_with_both_versions() {
     let (_folder, path) = place();
     small(&path, 1).await;
-    sql(&path, "INSERT INTO migrations VALUES (2, 'future', 'x', 0); ALTER TABLE episodes ADD COLUMN mood TEXT").await;
+    sql(&path, "INSERT INTO migrations VALUES (2, 'future', 'x', 0); ALTER TABLE episode_records ADD COLUMN mood TEXT")
+        .await;
     let error = refused(&path).await;
     assert_eq!(error.kind(), ErrorKind::SchemaTooNew);
     assert!(error.to_string().contains("version 2") && error.to_string().contains("up to 1"), "{error}");
@@ -104,10 +105,11 @@ async fn a_newer_schema_is_named_with_both_versions() {
 async fn what_was_edited_by_hand_is_named() {
     for (edit, name) in [
         ("UPDATE migrations SET checksum = 'x'", "migration 1 (init)"),
-        ("ALTER TABLE episodes ADD COLUMN mood TEXT", "episodes"),
+        ("ALTER TABLE episode_records ADD COLUMN mood TEXT", "episode_records"),
         ("ALTER TABLE records RENAME COLUMN body TO text", "records"),
         ("DROP TABLE vectors", "vectors"),
-        ("DROP INDEX episodes_search", "episodes_search"),
+        ("DROP INDEX notes_by_scope", "notes_by_scope"),
+        ("DROP VIEW episodes", "episodes"),
         ("DROP TABLE migrations", "migrations"),
     ] {
         let (_folder, path) = place();
@@ -125,7 +127,7 @@ async fn what_others_add_beside_the_tables_does_no_harm() {
     small(&path, 3).await;
     sql(
         &path,
-        "CREATE INDEX mine ON episodes (reward); CREATE VIEW tasks AS SELECT task FROM episodes;
+        "CREATE INDEX mine ON episode_records (body ->> '$.outcome.reward'); CREATE VIEW tasks AS SELECT task FROM episodes;
          CREATE TABLE remarks (text); ANALYZE; VACUUM",
     )
     .await;
@@ -225,21 +227,21 @@ async fn bodies_that_are_not_what_was_written_are_corrupt_and_named() {
     put_notes(&path).await;
     sql(
         &path,
-        "UPDATE notes SET body = json_set(body, '$.kind', 'x') WHERE version = 6;
-         UPDATE note_vectors SET vector = x'00' WHERE note = 7;
-         UPDATE episodes SET body = '{\"id\": 1}' WHERE version = 2;
-         UPDATE episodes SET body = json_object('id', hex(zeroblob(5000000))) WHERE version = 3;
-         UPDATE vectors SET vector = x'0000807F' WHERE episode = 4;
+        "UPDATE note_records SET body = json_set(body, '$.kind', 'x') WHERE version = 6;
+         UPDATE vectors SET vector = x'00' WHERE version = 7;
+         UPDATE episode_records SET body = '{\"id\": 1}' WHERE version = 2;
+         UPDATE episode_records SET body = json_object('id', hex(zeroblob(5000000))) WHERE version = 3;
+         UPDATE vectors SET vector = x'0000807F' WHERE version = 4;
          UPDATE records SET body = 'null' WHERE kind = 'space'",
     )
     .await;
     let store = TursoStore::open(&path).await.unwrap();
     for (key, text) in [
         (Key::Episode(id(0)), "does not decode"),
-        (Key::Episode(id(1)), "episodes.body holds more than 10000000 bytes"),
-        (Key::Episode(id(2)), "episodes.vector holds"),
+        (Key::Episode(id(1)), "episode_records.body holds more than 10000000 bytes"),
+        (Key::Episode(id(2)), "episode_records.vector holds"),
         (Key::Note(note_id(1)), "does not decode"),
-        (Key::Note(note_id(2)), "notes.vector holds"),
+        (Key::Note(note_id(2)), "note_records.vector holds"),
         (Key::Space, "Space does not decode"),
     ] {
         let error = store.get_one(key).await.unwrap_err();
@@ -445,7 +447,7 @@ async fn the_queries_in_the_readme_work() {
     let queries: Vec<&str> = readme.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(queries.len(), 2);
     sql(&path, &queries.concat()).await;
-    sql(&path, "INSERT INTO episode_words (episode_words) VALUES ('optimize')").await;
+    sql(&path, "INSERT INTO words (words) VALUES ('optimize')").await;
     assert_eq!(number(&path, "SELECT count(*) FROM episodes WHERE task LIKE 'task % of many'").await, 3);
     TursoStore::open(&path).await.unwrap();
 }

@@ -121,7 +121,7 @@ async fn waiting_too_long_for_another_writer_is_temporary() {
     let store = TursoStore::open_with(&path, config).await.unwrap();
     let other = libsql::Builder::new_local(&path).build().await.unwrap().connect().unwrap();
     other.execute("BEGIN IMMEDIATE", ()).await.unwrap();
-    other.execute("UPDATE counter SET version = 7", ()).await.unwrap();
+    other.execute("UPDATE state SET version = 7", ()).await.unwrap();
     let batch = Batch::new().put(simple(1, "patient"));
     let error = store.commit(&batch).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Busy && error.is_temporary(), "{error}");

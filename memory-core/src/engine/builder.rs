@@ -6,10 +6,12 @@ use chrono::TimeDelta;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::announcing::Announcing;
 use super::heuristics::{Derived, HoldOut};
 use super::jobs::{self, Jobs};
 use super::live::LiveEpisodes;
 use super::projection::Projection;
+use super::retention::{Retention, RetentionPolicy};
 use super::{Inner, Memory, StepDurability};
 use crate::clock::RisingClock;
 use crate::profile::Intents;
@@ -21,7 +23,7 @@ use crate::{
 ///
 /// # Default
 /// [`HashEmbedder`], no reranker, [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
-/// leases of 10 minutes, nothing held out, suggestions however unlikely, randomness from the operating system.
+/// leases of 10 minutes, nothing held out, suggestions however unlikely, all episodes kept, randomness from the operating system.
 #[derive(Debug)]
 pub struct MemoryBuilder {
     store: Option<Arc<dyn MemoryStore>>,
@@ -36,6 +38,7 @@ pub struct MemoryBuilder {
     lease: TimeDelta,
     hold_out: f64,
     abstain_below: f64,
+    retention: Option<RetentionPolicy>,
 }
 
 impl Default for MemoryBuilder {
@@ -53,6 +56,7 @@ impl Default for MemoryBuilder {
             lease: TimeDelta::minutes(10),
             hold_out: 0.0,
             abstain_below: 0.0,
+            retention: None,
         }
     }
 }
@@ -149,6 +153,14 @@ impl MemoryBuilder {
         self
     }
 
+    /// Deletes the completed episodes, of all scopes, that a policy does not keep, and what was learned from them; see
+    /// [`Memory::retain_all`]. It happens beside the callers, a minute after the engine was built and then every hour.
+    #[must_use]
+    pub fn retention(mut self, policy: RetentionPolicy) -> Self {
+        self.retention = Some(policy);
+        self
+    }
+
     /// Checks everything, claims the store for the embedder's vector space, and starts the jobs beside the caller; see
     /// [`Health::jobs`](crate::Health::jobs).
     ///
@@ -167,9 +179,12 @@ impl MemoryBuilder {
             }
         }
         self.step_durability.validate()?;
+        self.retention.as_ref().map_or(Ok(()), RetentionPolicy::validate)?;
         if !(TimeDelta::seconds(1)..=TimeDelta::days(1)).contains(&self.lease) {
             return Err(Error::invalid("lease", self.lease, "1 second..=1 day"));
         }
+        let (store, commits) = Announcing::new(store);
+        let store: Arc<dyn MemoryStore> = Arc::new(store);
         claim(&*store, self.embedder.space()).await?;
         let projection = Projection::new(Arc::clone(&store), self.learner);
         projection.claim().await?;
@@ -179,6 +194,7 @@ impl MemoryBuilder {
             live: Arc::new(LiveEpisodes::new(Arc::clone(&store), Arc::clone(&clock), self.lease)),
             jobs: Jobs::new(),
             store,
+            commits,
             embedder: self.embedder,
             reranker: self.reranker,
             intents: Intents::default(),
@@ -189,6 +205,7 @@ impl MemoryBuilder {
             derived: Derived::default(),
             hold_out: HoldOut { probability: self.hold_out, seed: self.seed.unwrap_or_default() },
             abstain_below: self.abstain_below,
+            retention: self.retention.map(Retention::new),
         });
         Projection::spawn(&inner);
         jobs::spawn(&inner);

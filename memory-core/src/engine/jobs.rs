@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::notes::{EXPIRY_PERIOD, expire};
+use super::retention::{FIRST_RETENTION, RETENTION_PERIOD, Retention};
 use super::{Inner, Memory};
 use crate::{Result, Scope, Source};
 
@@ -23,6 +24,7 @@ const SOONER: u32 = 10;
 pub struct JobHealth {
     /// `projection` folds episodes into patterns, `leases` renews the leases of open episodes, `sweep` closes those whose
     /// lease has run out, `steps` writes buffered steps, `consolidation` derives heuristics, `expiry` deletes expired notes.
+    /// `retention` deletes what the [policy](crate::MemoryBuilder::retention) does not keep, if there is one.
     pub name: &'static str,
     /// When it last ran, well or not; `None` before the first time.
     pub last_beat: Option<DateTime<Utc>>,
@@ -30,7 +32,8 @@ pub struct JobHealth {
     pub last_error: Option<String>,
     /// What waits for it. `projection`: episodes that are not folded yet; `leases`: handles of open episodes; `sweep`: open
     /// episodes, of all scopes, whose lease has run out; `steps`: steps that are not written yet; `consolidation`: scopes
-    /// whose heuristics are being derived beside the callers; `expiry`: expired notes of all scopes.
+    /// whose heuristics are being derived beside the callers; `expiry`: expired notes of all scopes; `retention`: episodes that it
+    /// has found, this time or the last, and not deleted yet.
     pub queue: u64,
 }
 
@@ -76,6 +79,7 @@ pub(super) struct Jobs {
     pub(super) steps: Job,
     pub(super) consolidation: Job,
     pub(super) expiry: Job,
+    pub(super) retention: Job,
     /// Told when an episode has a first buffered step.
     buffered: watch::Sender<()>,
     /// Gone with the engine.
@@ -91,6 +95,7 @@ impl Jobs {
             steps: Job::new("steps"),
             consolidation: Job::new("consolidation"),
             expiry: Job::new("expiry"),
+            retention: Job::new("retention"),
             buffered: watch::channel(()).0,
             alive: watch::channel(()).0,
         }
@@ -105,14 +110,27 @@ impl Jobs {
 /// Starts the jobs of an engine, except the projection.
 pub(super) fn spawn(inner: &Arc<Inner>) {
     let lease = inner.live.lease();
-    every(inner, span(lease) / 3, |jobs| &jobs.leases, async |inner| inner.live.renew().await);
+    let third = span(lease) / 3;
+    every(inner, [third; 2], |jobs| &jobs.leases, async |inner| inner.live.renew().await);
     // A lease's time before the first sweep, too: who starts again after a crash may resume what it left.
     let sweep = async |inner: Arc<Inner>| {
         Memory { inner, scope: Scope::default(), source: Source::default() }.close_orphans().await.map(|_| ())
     };
-    every(inner, span(lease), |jobs| &jobs.sweep, sweep);
-    every(inner, EXPIRY_PERIOD, |jobs| &jobs.expiry, async |inner| expire(&inner).await.map(|_| ()));
+    every(inner, [span(lease); 2], |jobs| &jobs.sweep, sweep);
+    every(inner, [EXPIRY_PERIOD; 2], |jobs| &jobs.expiry, async |inner| expire(&inner).await.map(|_| ()));
+    if inner.retention.is_some() {
+        every(inner, [FIRST_RETENTION, RETENTION_PERIOD], |jobs| &jobs.retention, async |inner| retain(&inner).await);
+    }
     spawn_steps(inner);
+}
+
+async fn retain(inner: &Inner) -> Result<()> {
+    let Some(Retention { policy, waiting }) = &inner.retention else { return Ok(()) };
+    let removed = inner.retain(None, policy, waiting).await?;
+    if removed.episodes > 0 {
+        tracing::info!(episodes = removed.episodes, "deleted what the retention policy does not keep");
+    }
+    Ok(())
 }
 
 /// A span that was checked to be positive.
@@ -120,10 +138,10 @@ pub(super) fn span(span: TimeDelta) -> Duration {
     span.to_std().unwrap_or_default()
 }
 
-/// Does something every so often, and sooner after a failure, until the engine ends.
+/// Does something for the first time after a while, then every so often, and sooner after a failure, until the engine ends.
 fn every<F>(
     inner: &Arc<Inner>,
-    period: Duration,
+    [first, period]: [Duration; 2],
     job: fn(&Jobs) -> &Job,
     run: impl Fn(Arc<Inner>) -> F + Send + 'static,
 ) where
@@ -132,7 +150,7 @@ fn every<F>(
     let mut alive = inner.jobs.alive.subscribe();
     let engine = Arc::downgrade(inner);
     tokio::spawn(async move {
-        let mut wait = period;
+        let mut wait = first;
         while timeout(wait, alive.changed()).await.is_err() {
             let Some(inner) = engine.upgrade() else { return };
             let result = run(Arc::clone(&inner)).await;

@@ -1,8 +1,11 @@
 //! The engine: what an agent's program talks to.
 
+mod announcing;
 mod builder;
 mod explain;
+mod export;
 mod heuristics;
+mod import;
 mod jobs;
 mod list_notes;
 mod live;
@@ -13,10 +16,12 @@ mod predict;
 pub(crate) mod projection;
 mod recall;
 mod recall_notes;
+mod retention;
 mod review;
 mod suggest;
 mod sweep;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -34,6 +39,7 @@ pub use predict::Prediction;
 pub use projection::Rebuilt;
 pub use recall::{Parts, Pitfall, Recalled, Recollection, Recovery};
 pub use recall_notes::{RecalledNote, RecalledNotes};
+pub use retention::{Removed, RetentionPolicy};
 pub use review::{Review, Reward, StepCredit};
 pub use suggest::{Reason, Suggestion};
 
@@ -44,7 +50,7 @@ use crate::text::strip_recalled;
 use crate::{
     Batch, Commit, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits,
     LoggedEpisode, MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording,
-    Reranker, Result, Role, Scan, Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector, Version,
+    Reranker, Result, Role, Scan, Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector, Version, Watch,
 };
 use jobs::Jobs;
 use live::{Held, LiveEpisodes, Put, closed, step, step_key};
@@ -81,6 +87,8 @@ pub struct Memory {
 #[derive(Debug)]
 pub(crate) struct Inner {
     store: Arc<dyn MemoryStore>,
+    /// Told of this engine's commits.
+    commits: tokio::sync::watch::Receiver<()>,
     embedder: Arc<dyn Embedder>,
     reranker: Option<Arc<dyn Reranker>>,
     intents: Intents,
@@ -90,6 +98,7 @@ pub(crate) struct Inner {
     step_durability: StepDurability,
     /// The probability that the best suggestion must have.
     abstain_below: f64,
+    retention: Option<retention::Retention>,
     projection: Projection,
     derived: heuristics::Derived,
     hold_out: heuristics::HoldOut,
@@ -169,6 +178,14 @@ impl Memory {
     /// The store it keeps everything in.
     pub fn store(&self) -> &Arc<dyn MemoryStore> {
         &self.inner.store
+    }
+
+    /// Follows what changes in the store, of all scopes, after a version: what this engine writes is told at once, what others
+    /// write within 200 milliseconds.
+    ///
+    /// This is for whoever runs the store: to refresh a view, to replicate, to call hooks. See [`Watch`].
+    pub fn watch(&self, since: Version) -> Watch {
+        Watch::woken(Arc::clone(&self.inner.store), since, Some(self.inner.commits.clone()))
     }
 
     /// How it learns.
@@ -297,7 +314,7 @@ impl Memory {
     async fn append(&self, logged: LoggedEpisode, batch: Batch) -> Result<Commit> {
         let batch = batch.require_absent(Key::Episode(logged.episode.id)).put(Record::Episode(logged));
         let commit = self.inner.store.commit(&batch).await?;
-        self.inner.projection.completed().await;
+        self.inner.projection.completed(1).await;
         Ok(commit)
     }
 
@@ -480,7 +497,7 @@ impl Memory {
         let episodes_behind = self.inner.projection.behind().await?;
         let embedder_error = self.inner.embedder.health().await.err().map(|error| error.to_string());
         let jobs = &self.inner.jobs;
-        let jobs = vec![
+        let mut told = vec![
             jobs.projection.health(episodes_behind),
             jobs.leases.health(self.inner.live.handles()),
             jobs.sweep.health(self.orphans().await?.len() as u64),
@@ -488,7 +505,10 @@ impl Memory {
             jobs.consolidation.health(self.inner.derived.renewing()),
             jobs.expiry.health(notes::count_expired(&self.inner).await?),
         ];
-        Ok(Health { store, episodes_behind, embedder_error, jobs })
+        if let Some(retention) = &self.inner.retention {
+            told.push(jobs.retention.health(retention.waiting.load(Ordering::Relaxed)));
+        }
+        Ok(Health { store, episodes_behind, embedder_error, jobs: told })
     }
 
     /// Writes buffered steps, projects what is left and closes the store. All handles of this memory then answer

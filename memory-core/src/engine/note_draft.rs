@@ -3,7 +3,7 @@
 //! Whoever changes notes reads them into a draft, changes them there, and commits the draft as one batch, under the condition
 //! that all of them are still what was read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Memory;
@@ -51,6 +51,12 @@ impl Draft {
         self.vectors.contains_key(text)
     }
 
+    /// The texts of changed notes whose vectors are not known.
+    pub(super) fn unknown_texts(&self) -> BTreeSet<String> {
+        let changed = self.notes.iter().filter(|drafted| drafted.changed).filter_map(|drafted| drafted.note.as_ref());
+        changed.map(|note| &note.text).filter(|text| !self.knows(text)).cloned().collect()
+    }
+
     fn read(&mut self, id: NoteId, stored: Option<Stored>) {
         let (version, note) = match stored {
             Some(Stored { version, record: Record::Note(StoredNote { note, vector }) }) => {
@@ -96,12 +102,8 @@ impl Memory {
 
     /// Embeds the texts of changed notes whose vectors are not known; says why not, if it cannot.
     pub(super) async fn embed_draft(&self, draft: &mut Draft) -> Option<String> {
-        let changed = draft.notes.iter().filter(|drafted| drafted.changed);
-        let notes: Vec<Arc<Note>> = changed.filter_map(|drafted| drafted.note.clone()).collect();
-        let mut texts: Vec<&str> = notes.iter().map(|note| &note.text[..]).collect();
-        texts.sort_unstable();
-        texts.dedup();
-        texts.retain(|text| !draft.knows(text));
+        let texts = draft.unknown_texts();
+        let texts: Vec<&str> = texts.iter().map(|text| &text[..]).collect();
         if texts.is_empty() {
             return None;
         }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Texts that one call of the embedder gets at most.
-const EMBEDDED_TOGETHER: usize = 64;
+pub(super) const EMBEDDED_TOGETHER: usize = 64;
 /// Tellings that one batch holds at most.
 const WRITTEN_TOGETHER: usize = 256;
 /// How often expired notes are deleted beside the callers.

@@ -1,6 +1,6 @@
 //! Knowledge as a projection of the log: steps behind a watermark, views that include what lies beyond it, unlearning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -140,9 +140,9 @@ impl Projection {
         });
     }
 
-    /// Takes note of a completion; helps when the projection is far behind.
-    pub(crate) async fn completed(&self) {
-        self.behind.send_modify(|behind| *behind += 1);
+    /// Takes note of completions; helps when the projection is far behind.
+    pub(crate) async fn completed(&self, episodes: u64) {
+        self.behind.send_modify(|behind| *behind += episodes);
         if *self.behind.borrow() >= MOST_UNPROJECTED
             && let Err(error) = self.catch_up().await
         {
@@ -341,47 +341,60 @@ impl Projection {
 
     /// Deletes a completed episode and takes away what was learned from it, in one batch.
     pub(crate) async fn unlearn(&self, scope: &Scope, id: EpisodeId) -> Result<()> {
+        let gone = self.unlearn_all(Some(scope), &[id]).await?;
+        if gone.is_empty() { Err(not_found(id)) } else { Ok(()) }
+    }
+
+    /// Deletes those of these completed episodes that are there, and of this scope, and takes away what was learned from them,
+    /// in one batch; gives their ids.
+    pub(crate) async fn unlearn_all(&self, scope: Option<&Scope>, ids: &[EpisodeId]) -> Result<Vec<EpisodeId>> {
         retry(|| async move {
-            let keys = [Key::Watermark(self.id), Key::Episode(id)];
+            let mut keys = vec![Key::Watermark(self.id)];
+            // Each once, whatever is asked for: what it showed can be taken away but once.
+            let mut seen = HashSet::new();
+            keys.extend(ids.iter().filter(|id| seen.insert(**id)).map(|id| Key::Episode(*id)));
             let mut stored = self.store.get(&keys).await?.into_iter();
             let base = Base::of(stored.next().flatten().as_ref());
-            let Some(Stored { version, record: Record::Episode(logged) }) = stored.next().flatten() else {
-                return Err(not_found(id));
-            };
-            if logged.episode.scope != *scope {
-                return Err(not_found(id));
-            }
-            // The watermark is put again even where it stays, so that a projection step that has read the episode
+            // The watermark is put again even where it stays, so that a projection step that has read the episodes
             // already cannot commit any more.
-            let mut batch = self
-                .batch_at(base, base.position)
-                .require_unchanged(Key::Episode(id), Some(version))
-                .delete(Key::Episode(id));
-            if version <= base.position {
-                batch = match self.without(batch, &logged.episode).await {
-                    // Evidence that another process took away after the watermark was read is not missing.
-                    Err(error) if error.kind() == ErrorKind::Corrupt && self.base().await? != base => {
-                        Err(Error::new(ErrorKind::Conflict, "patterns changed while they were read").with_source(error))
-                    }
-                    done => done,
-                }?;
+            let (mut batch, mut learned, mut gone) =
+                (self.batch_at(base, base.position), Knowledge::default(), Vec::new());
+            for stored in stored.flatten() {
+                let Stored { version, record: Record::Episode(logged) } = stored else { continue };
+                if scope.is_some_and(|scope| logged.episode.scope != *scope) {
+                    continue;
+                }
+                let key = Key::Episode(logged.episode.id);
+                batch = batch.require_unchanged(key.clone(), Some(version)).delete(key);
+                gone.push(logged.episode.id);
+                if version <= base.position {
+                    learned.learn(&self.learner, &logged.episode);
+                }
             }
+            if gone.is_empty() {
+                return Ok(gone);
+            }
+            batch = match self.without(batch, learned).await {
+                // Evidence that another process took away after the watermark was read is not missing.
+                Err(error) if error.kind() == ErrorKind::Corrupt && self.base().await? != base => {
+                    Err(Error::new(ErrorKind::Conflict, "patterns changed while they were read").with_source(error))
+                }
+                done => done,
+            }?;
             batch = self.forget_other_learners(batch).await?;
-            self.store.commit(&batch).await.map(|_| ())
+            self.store.commit(&batch).await.map(|_| gone)
         })
         .await
     }
 
-    /// Adds to a batch what takes the evidence of an episode away from the stored patterns.
-    async fn without(&self, mut batch: Batch, episode: &Episode) -> Result<Batch> {
-        let observed = self.learner.observe(episode);
-        let keys: Vec<Key> = observed.iter().map(Pattern::key).collect();
-        for (observation, stored) in observed.iter().zip(self.stored_patterns(&keys).await?) {
+    /// Adds to a batch what takes evidence away from the stored patterns.
+    async fn without(&self, mut batch: Batch, learned: Knowledge) -> Result<Batch> {
+        let stored = self.stored_patterns(&learned.keys()).await?;
+        for (observed, stored) in learned.patterns().zip(stored) {
             let mut pattern = stored.ok_or_else(|| {
-                let what = format!("pattern {} of episode {} is gone; rebuild", observation.id, episode.id);
-                Error::new(ErrorKind::Corrupt, what)
+                Error::new(ErrorKind::Corrupt, format!("pattern {} of an episode is gone; rebuild", observed.id))
             })?;
-            pattern.subtract(observation)?;
+            pattern.subtract(observed)?;
             batch = if pattern.branches.is_empty() {
                 batch.delete(pattern.key())
             } else {

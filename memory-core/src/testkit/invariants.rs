@@ -10,12 +10,13 @@ use std::sync::Arc;
 use chrono::{TimeDelta, Utc};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{Fault, FaultyStore, Gate, ManualClock, Operation, samples};
 use crate::{
-    Batch, Clock as _, Episode, Error, ErrorKind, Filter, Hit, Learner, Memory, MemoryStore, MemoryStoreExt, Pattern,
-    PatternId, Record, RecordKind, Recording, Scan, Search, Status,
+    Batch, Clock as _, Episode, Error, ErrorKind, Filter, Hit, ImportOptions, Learner, Memory, MemoryStore,
+    MemoryStoreExt, NewNote, Pattern, PatternId, Record, RecordKind, Recording, RetentionPolicy, Scan, Search, Status,
 };
 
 /// Makes a `#[test]` of each invariant, named like it.
@@ -43,7 +44,9 @@ macro_rules! invariant_tests {
             rebuilding_gives_the_live_knowledge,
             order_does_not_matter,
             merging_is_learning_from_the_union,
+            importing_is_learning_from_the_union,
             unlearning_leaves_no_trace,
+            retention_leaves_no_trace,
             knowledge_as_of_a_moment_is_the_fold_until_then,
             no_status_is_stuck,
             each_episode_counts_exactly_once,
@@ -210,6 +213,123 @@ pub fn merging_is_learning_from_the_union<S: MemoryStore, G>(cases: u32, factory
     });
 }
 
+/// What two memories know that have heard parts of the same.
+#[derive(Clone, Debug)]
+struct Shared {
+    /// Each with whether the one and the other memory has it; one of them does.
+    episodes: Vec<(Episode, [bool; 2])>,
+    /// Notes in the order of their telling, each told in one scope.
+    notes: Vec<(&'static str, NewNote, [bool; 2])>,
+    /// Commits of the first import that fail, and whether they are made all the same.
+    failures: Vec<(u64, bool)>,
+    /// The most records of a batch.
+    batch: usize,
+}
+
+fn shared() -> impl Strategy<Value = Shared> {
+    let heard = || select(vec![[true, true], [true, false], [false, true]]);
+    let scope = select(vec!["acme", "acme/coder", "acme/coder/s-1", "acme/coder/s-2", "acme/coder/s-3"]);
+    let text = select(vec!["fix the login test", "Fix the login test!", "deploy the report", "query the users"]);
+    let note = (scope, text, select(crate::NoteKind::ALL.to_vec()), 0..3_u8, samples::source(), heard()).prop_map(
+        |(scope, text, kind, tag, source, heard)| {
+            let note = NewNote::new(text).kind(kind).source(source).salience(f64::from(tag) / 3.0);
+            (scope, (0..tag).fold(note, |note, tag| note.tag(tag.to_string())), heard)
+        },
+    );
+    let episodes = samples::episodes(samples::scope("acme/coder"), 1..14);
+    let heard = vec(heard(), 14);
+    (episodes, heard, vec(note, 0..8), vec((1..8_u64, any::<bool>()), 0..3), 1..5_usize).prop_map(
+        |(episodes, heard, notes, failures, batch)| Shared {
+            episodes: episodes.into_iter().zip(heard).collect(),
+            notes,
+            failures,
+            batch,
+        },
+    )
+}
+
+/// Importing what another memory exported is learning from the union, also if both know some of it, if the import fails on
+/// the way and is made again, and if it is made twice: patterns, heuristics, notes and what is recalled. Only how often a note
+/// was told is then what the memory knows that heard it more often.
+pub fn importing_is_learning_from_the_union<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let config = Config { cases: cases.div_ceil(2), failure_persistence: None, ..Config::default() };
+    let result = TestRunner::new(config).run(&shared(), |shared| {
+        runtime.block_on(imported(&factory, shared));
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+}
+
+async fn imported<S: MemoryStore, G>(factory: &impl AsyncFn() -> (S, G), shared: Shared) {
+    let ((one, _guard), (other, _other_guard), (union, _union_guard)) =
+        (factory().await, factory().await, factory().await);
+    let clock = Arc::new(ManualClock::new(samples::time(0)));
+    let open = async |store: Arc<dyn MemoryStore>| {
+        let builder = Memory::builder().store(store).scope(samples::scope("acme/coder"));
+        builder.clock(Arc::clone(&clock)).build().await.unwrap()
+    };
+    let faulty = Arc::new(FaultyStore::new(one));
+    let (one, other, union) =
+        (open(Arc::<FaultyStore<S>>::clone(&faulty)).await, open(Arc::new(other)).await, open(Arc::new(union)).await);
+    for (second, (scope, note, heard)) in (0..).zip(&shared.notes) {
+        clock.set(samples::time(second));
+        for (memory, hears) in [(&one, heard[0]), (&other, heard[1]), (&union, true)] {
+            if hears {
+                memory.in_scope(samples::scope(scope)).remember(note.clone()).await.unwrap();
+            }
+        }
+    }
+    for (episode, heard) in &shared.episodes {
+        for (memory, hears) in [(&one, heard[0]), (&other, heard[1]), (&union, true)] {
+            if hears {
+                record(memory, episode).await;
+            }
+        }
+    }
+    clock.set(samples::time(6 * 86_400));
+    let mut file = Vec::new();
+    other.export_all(&mut file).await.unwrap();
+    let begun = faulty.calls(Operation::Commit);
+    for (call, made) in &shared.failures {
+        let error = Error::new(ErrorKind::Unavailable, "the answer was lost");
+        let fault = if *made { Fault::After(error) } else { Fault::Before(error) };
+        faulty.script(Operation::Commit, begun + call, fault);
+    }
+    let options = ImportOptions::new().batch(shared.batch);
+    let mut tries = 0;
+    while one.import_all(&file[..], &options).await.is_err() {
+        tries += 1;
+        assert!(tries <= shared.failures.len(), "each failure fails one import");
+    }
+    for _ in 0..2 {
+        assert_eq!(known(&one).await, known(&union).await);
+        let again = one.import_all(&file[..], &options).await.unwrap();
+        assert_eq!((again.episodes, again.notes, again.merged), (0, 0, 0));
+    }
+}
+
+/// All that a memory knows of these scopes, as text, but for how often notes were told.
+async fn known(memory: &Memory) -> String {
+    let mut known = format!("{:#?}\n{:#?}\n", memory.patterns().await.unwrap(), memory.heuristics().await.unwrap());
+    for stored in memory.store().scan_all(Scan::new(RecordKind::Note)).await.unwrap() {
+        let Record::Note(stored) = stored.record else { panic!("{stored:?} is no note") };
+        let mut note = stored.note.as_ref().clone();
+        note.seen = 0;
+        note.tellings.values_mut().for_each(|telling| telling.seen = 0);
+        known.push_str(&format!("{note:#?} {:?}\n", stored.vector));
+    }
+    for text in ["fix login", "test report deploy", "query"] {
+        let recalled = memory.recall(&crate::Task::new(text), 10).await.unwrap();
+        let crate::Recollection { episodes, pitfalls, notes, advice, abstained, .. } = recalled;
+        let notes: Vec<_> = notes.iter().map(|note| (note.note.id, note.score, note.parts)).collect();
+        known.push_str(&format!("{episodes:#?} {pitfalls:#?} {notes:#?} {advice:#?} {abstained:?}\n"));
+    }
+    known
+}
+
 /// Deleting an episode leaves exactly what never having seen it would leave: patterns, words and vectors.
 pub fn unlearning_leaves_no_trace<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
     check(cases, async |case| {
@@ -233,6 +353,83 @@ pub fn unlearning_leaves_no_trace<S: MemoryStore, G>(cases: u32, factory: impl A
         }
         assert_eq!(memory.health().await.unwrap().store.episodes, left.len() as u64);
     });
+}
+
+/// Letting go of what a policy does not keep leaves exactly what never having seen it would leave, in every scope by itself.
+pub fn retention_leaves_no_trace<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let config = Config { cases: cases.div_ceil(2), failure_persistence: None, ..Config::default() };
+    let policy = (proptest::option::of(1..130_i64), proptest::option::of(1..8_u64), any::<bool>());
+    let result = TestRunner::new(config).run(&(cases_of_two_scopes(), policy), |(episodes, (hours, most, all))| {
+        let policy = RetentionPolicy { max_age: hours.map(TimeDelta::hours), max_episodes: most };
+        if policy != RetentionPolicy::default() {
+            runtime.block_on(retained(&factory, &episodes, policy, all));
+        }
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+}
+
+/// Episodes of two scopes, each with whether a projection step follows it.
+fn cases_of_two_scopes() -> impl Strategy<Value = Vec<(Episode, bool)>> {
+    let of = |scope| samples::episodes(samples::scope(scope), 0..12);
+    (of("acme/coder"), of("acme/tester"), vec(any::<bool>(), 24)).prop_flat_map(|(one, other, cuts)| {
+        let episodes: Vec<(Episode, bool)> = one.into_iter().chain(other).zip(cuts).collect();
+        Just(episodes).prop_shuffle()
+    })
+}
+
+async fn retained<S: MemoryStore, G>(
+    factory: &impl AsyncFn() -> (S, G),
+    episodes: &[(Episode, bool)],
+    policy: RetentionPolicy,
+    all: bool,
+) {
+    let ((one, _guard), (other, _other_guard)) = (factory().await, factory().await);
+    let now = samples::time(5 * 86_400);
+    let open = async |store: Arc<dyn MemoryStore>| {
+        let builder = Memory::builder().store(store).scope(samples::scope("acme/coder"));
+        builder.clock(ManualClock::new(now)).build().await.unwrap()
+    };
+    let (memory, never_saw) = (open(Arc::new(one)).await, open(Arc::new(other)).await);
+    for (episode, cut) in episodes {
+        record(&memory.in_scope(episode.scope.clone()), episode).await;
+        if *cut {
+            memory.project().await.unwrap();
+        }
+    }
+    // The definition, in as few words as possible.
+    let newer = |episode: &Episode, than: &Episode| {
+        episode.scope == than.scope && (episode.completed_at, episode.id) > (than.completed_at, than.id)
+    };
+    let kept = |episode: &Episode| {
+        let newer = episodes.iter().filter(|(other, _)| newer(other, episode)).count() as u64;
+        (!all && episode.scope != *memory.scope())
+            || policy.max_age.is_none_or(|age| episode.completed_at >= now - age)
+                && policy.max_episodes.is_none_or(|most| newer < most)
+    };
+    let (left, gone): (Vec<&Episode>, Vec<&Episode>) =
+        episodes.iter().map(|(episode, _)| episode).partition(|one| kept(one));
+    let removed = if all { memory.retain_all(&policy).await } else { memory.retain(&policy).await };
+    let mut expected: Vec<_> = gone.iter().map(|episode| (episode.completed_at, episode.id)).collect();
+    expected.sort_unstable();
+    assert_eq!(removed.unwrap().ids, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+    for episode in left {
+        record(&never_saw.in_scope(episode.scope.clone()), episode).await;
+    }
+    for memory in [&memory, &never_saw] {
+        memory.project().await.unwrap();
+    }
+    assert_eq!(stored_patterns(memory.store()).await, stored_patterns(never_saw.store()).await);
+    assert_eq!(memory.rebuild().await.unwrap().repaired, 0);
+    for scope in ["acme/coder", "acme/tester"] {
+        let [one, other] = [&memory, &never_saw].map(|memory| memory.in_scope(samples::scope(scope)));
+        assert_eq!(known(&one).await, known(&other).await);
+    }
+    let again = if all { memory.retain_all(&policy).await } else { memory.retain(&policy).await };
+    assert_eq!(again.unwrap().episodes, 0);
 }
 
 /// What a search by words and by vector finds, without versions, which count deletions too.

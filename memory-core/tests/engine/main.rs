@@ -23,10 +23,13 @@ mod projection;
 mod prompt;
 mod recall;
 mod rerankers;
+mod retention;
 mod retries;
 mod review;
 mod suggest;
 mod threads;
+mod transfer;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,15 +5,15 @@
 //! ```text
 //! names     count, then each as length and bytes: all texts of the entries, each once
 //! bucket    a time bucket, from which those of the entries are counted
-//! version   a version, from which those of the entries are counted
-//! entries   count, then each as: bytes of the key that are as in the one before, the rest of the key, what is done, length,
-//!           and unless it is a deletion:
-//!           version, learner, scope, trust, kind, domain or none, signature, branches with their evidence
+//! entries   count, then each as: a byte with what is done, and how many bytes of the key are as in the one before; the rest of
+//!           the key; and unless it is a deletion, length, then
+//!           owner (learner, scope, trust), version, kind, domain or none, signature, branches with their evidence
 //! ```
 //!
 //! Numbers are LEB128, with sign as in Protocol Buffers (zigzag) where they may be below zero; texts are places among the names. Behind it all stands its checksum (XXH3, 8 bytes), since a flipped bit
 //! would be a wrong count.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -42,23 +42,23 @@ pub(crate) fn raw(kind: u8, id: PatternId) -> RawKey {
 
 /// What is done to a pattern.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Entry {
-    Put(Version, Pattern),
-    Add(Version, Pattern),
+pub(crate) enum Entry<'a> {
+    Put(Version, Cow<'a, Pattern>),
+    Add(Version, Cow<'a, Pattern>),
     Delete,
 }
 
-impl Entry {
+impl Entry<'_> {
     /// Does this to what is there.
     pub(crate) fn apply(self, known: &mut Option<(Version, Pattern)>) {
         match (self, known) {
             (Self::Delete, known) => *known = None,
-            (Self::Put(version, pattern), known) => *known = Some((version, pattern)),
+            (Self::Put(version, pattern), known) => *known = Some((version, pattern.into_owned())),
             (Self::Add(version, pattern), Some((last, known))) => {
                 known.add(&pattern);
                 *last = version;
             }
-            (Self::Add(version, pattern), known @ None) => *known = Some((version, pattern)),
+            (Self::Add(version, pattern), known @ None) => *known = Some((version, pattern.into_owned())),
         }
     }
 
@@ -67,11 +67,11 @@ impl Entry {
         match (self, next) {
             (Self::Delete, Self::Add(version, pattern)) => Self::Put(version, pattern),
             (Self::Put(_, mut known), Self::Add(version, pattern)) => {
-                known.add(&pattern);
+                known.to_mut().add(&pattern);
                 Self::Put(version, known)
             }
             (Self::Add(_, mut known), Self::Add(version, pattern)) => {
-                known.add(&pattern);
+                known.to_mut().add(&pattern);
                 Self::Add(version, known)
             }
             (_, next) => next,
@@ -88,8 +88,8 @@ pub(crate) struct Encoder {
     places: HashMap<Vec<u8>, u64>,
     names: Vec<Vec<u8>>,
     name_bytes: usize,
-    /// Where buckets and versions are counted from.
-    base: Option<(i64, u64)>,
+    /// Where buckets are counted from.
+    base: Option<i64>,
     entries: u64,
     body: Vec<u8>,
     last: Option<RawKey>,
@@ -98,14 +98,24 @@ pub(crate) struct Encoder {
 const PUT: u8 = 0;
 const ADD: u8 = 1;
 const DELETE: u8 = 2;
+/// How many bits tell how much of a key is as in the one before.
+const SHARED_BITS: u32 = 5;
+
+/// Counts that most branches have are one number; others are three behind a zero.
+const FEW: [[u64; 3]; 2] = [[1, 1, 0], [1, 1, 1]];
 
 impl Encoder {
     /// Adds an entry, whose key is above those before, unless it is not the first and the run would have more bytes than this
     /// with it; says whether it did.
-    pub(crate) fn push(&mut self, key: &RawKey, entry: &Entry, most: usize) -> bool {
+    pub(crate) fn push(&mut self, key: &RawKey, entry: &Entry<'_>, most: usize) -> bool {
         let (names, body) = (self.names.len(), self.body.len());
         let shared = self.last.map_or(0, |last| last.iter().zip(key).take_while(|(a, b)| a == b).count());
-        self.body.push(u8::try_from(shared).unwrap_or_default());
+        let done = match entry {
+            Entry::Put(..) => PUT,
+            Entry::Add(..) => ADD,
+            Entry::Delete => DELETE,
+        };
+        self.body.push(done << SHARED_BITS | u8::try_from(shared).unwrap_or_default());
         self.body.extend_from_slice(&key[shared..]);
         self.write(entry);
         if self.entries > 0 && self.len() > most {
@@ -130,15 +140,13 @@ impl Encoder {
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
-        let (bucket, version) = self.base.unwrap_or_default();
         let mut bytes = Vec::with_capacity(self.len());
         number(&mut bytes, self.names.len() as u64);
         for name in &self.names {
             number(&mut bytes, name.len() as u64);
             bytes.extend_from_slice(name);
         }
-        signed(&mut bytes, bucket);
-        number(&mut bytes, version);
+        signed(&mut bytes, self.base.unwrap_or_default());
         number(&mut bytes, self.entries);
         bytes.extend_from_slice(&self.body);
         let checksum = xxh3_64(&bytes);
@@ -146,22 +154,17 @@ impl Encoder {
         bytes
     }
 
-    fn write(&mut self, entry: &Entry) {
-        let (done, version, pattern) = match entry {
-            Entry::Put(version, pattern) => (PUT, version.0, pattern),
-            Entry::Add(version, pattern) => (ADD, version.0, pattern),
-            Entry::Delete => return self.body.push(DELETE),
-        };
-        let Pattern { id: _, learner, scope, trust, kind, domain, signature, branches } = pattern;
+    fn write(&mut self, entry: &Entry<'_>) {
+        let (Entry::Put(version, pattern) | Entry::Add(version, pattern)) = entry else { return };
+        let Pattern { id: _, learner, scope, trust, kind, domain, signature, branches } = &**pattern;
         let first_bucket = || branches.values().flat_map(Evidence::buckets).next().map_or(0, |(bucket, _)| bucket);
-        let (bucket, base) = *self.base.get_or_insert_with(|| (first_bucket(), version));
-        self.body.push(done);
+        let bucket = *self.base.get_or_insert_with(first_bucket);
+        let owner =
+            [learner.as_uuid().as_bytes().as_slice(), trust.as_str().as_bytes(), b" ", scope.as_str().as_bytes()];
         let mut own = Vec::with_capacity(64);
-        signed(&mut own, version.wrapping_sub(base).cast_signed());
-        number(&mut own, self.place(learner.as_uuid().as_bytes()));
-        for name in [scope.as_str(), trust.as_str(), kind.as_str()] {
-            number(&mut own, self.place(name.as_bytes()));
-        }
+        number(&mut own, self.place(&owner.concat()));
+        number(&mut own, self.place(&version.0.to_le_bytes()));
+        number(&mut own, self.place(kind.as_str().as_bytes()));
         number(&mut own, domain.as_ref().map_or(0, |domain| self.place(domain.as_bytes()) + 1));
         number(&mut own, signature.len() as u64);
         for part in signature {
@@ -169,15 +172,28 @@ impl Encoder {
         }
         number(&mut own, branches.len() as u64);
         for (branch, evidence) in branches {
-            number(&mut own, self.place(branch.as_bytes()));
+            self.write_branch(&mut own, branch);
             number(&mut own, evidence.buckets().count() as u64);
-            for (at, Counts { episodes, trials, successes, .. }) in evidence.buckets() {
+            for (at, counts) in evidence.buckets() {
                 signed(&mut own, at.wrapping_sub(bucket));
-                [episodes, trials, successes].into_iter().for_each(|count| number(&mut own, count));
+                write_counts(&mut own, counts);
             }
         }
         number(&mut self.body, own.len() as u64);
         self.body.extend_from_slice(&own);
+    }
+
+    /// A branch by its name; a list of names, as habits have, by the names.
+    fn write_branch(&mut self, out: &mut Vec<u8>, branch: &str) {
+        match list_of(branch) {
+            None => number(out, self.place(branch.as_bytes()) << 1),
+            Some(list) => {
+                number(out, (list.len() as u64) << 1 | 1);
+                for name in list {
+                    number(out, self.place(name.as_bytes()));
+                }
+            }
+        }
     }
 
     fn place(&mut self, name: &[u8]) -> u64 {
@@ -189,6 +205,27 @@ impl Encoder {
         self.names.push(name.to_vec());
         self.name_bytes += name.len() + 1;
         place
+    }
+}
+
+/// The names of a JSON array of texts that is written as the array would be.
+fn list_of(branch: &str) -> Option<Vec<String>> {
+    let list: Vec<String> = branch.starts_with('[').then(|| serde_json::from_str(branch).ok())??;
+    (array_of(list.iter().map(String::as_str)) == branch).then_some(list)
+}
+
+fn array_of<T: Into<serde_json::Value>>(list: impl IntoIterator<Item = T>) -> String {
+    serde_json::Value::from_iter(list).to_string()
+}
+
+fn write_counts(out: &mut Vec<u8>, counts: Counts) {
+    let counts = <[u64; 3]>::from(counts);
+    match FEW.iter().position(|few| *few == counts) {
+        Some(few) => number(out, few as u64 + 1),
+        None => {
+            number(out, 0);
+            counts.into_iter().for_each(|count| number(out, count));
+        }
     }
 }
 
@@ -210,6 +247,7 @@ pub(crate) struct Run {
     bytes: Vec<u8>,
     names: Vec<Range<usize>>,
     bucket: i64,
+    /// What is added to the versions.
     version: u64,
     /// The keys, what is done, and where the rest is.
     entries: Vec<(RawKey, u8, Range<usize>)>,
@@ -229,14 +267,13 @@ impl Run {
             run.names.push(input.take(length)?);
         }
         run.bucket = input.signed()?;
-        run.version = input.number()?;
         let mut key = [0; 17];
         for _ in 0..input.number()? {
-            let shared = usize::from(input.byte()?);
+            let first = input.byte()?;
+            let (done, shared) = (first >> SHARED_BITS, usize::from(first & ((1 << SHARED_BITS) - 1)));
             let own = key.get_mut(shared..).ok_or("a key is too long")?;
             let range = input.take(own.len())?;
             own.copy_from_slice(&rest[range]);
-            let done = input.byte()?;
             let length = if done == DELETE { 0 } else { input.length()? };
             run.entries.push((key, done, input.take(length)?));
         }
@@ -271,7 +308,7 @@ impl Run {
     }
 
     /// What is done to this pattern.
-    pub(crate) fn get(&self, key: &RawKey) -> Result<Option<Entry>, Damage> {
+    pub(crate) fn get(&self, key: &RawKey) -> Result<Option<Entry<'static>>, Damage> {
         match self.entries.binary_search_by(|(own, ..)| own.cmp(key)) {
             Ok(place) => self.entry(place).map(Some),
             Err(_) => Ok(None),
@@ -283,20 +320,23 @@ impl Run {
         &'a self,
         from: &RawKey,
         before: Option<&RawKey>,
-    ) -> impl Iterator<Item = Result<(RawKey, Entry), Damage>> + use<'a> {
+    ) -> impl Iterator<Item = Result<(RawKey, Entry<'static>), Damage>> + use<'a> {
         let first = self.entries.partition_point(|(key, ..)| key < from);
         let end = before.map_or(self.entries.len(), |before| self.entries.partition_point(|(key, ..)| key < before));
         (first..end).map(|place| Ok((self.entries[place].0, self.entry(place)?)))
     }
 
-    fn entry(&self, place: usize) -> Result<Entry, Damage> {
+    fn entry(&self, place: usize) -> Result<Entry<'static>, Damage> {
         let (key, done, range) = &self.entries[place];
         if *done == DELETE {
             return Ok(Entry::Delete);
         }
         let mut input = Input { bytes: &self.bytes[..range.end], at: range.start };
-        let version = Version(self.version.wrapping_add(input.signed()?.cast_unsigned()));
-        let pattern = self.pattern(key, &mut input)?;
+        let owner = self.name_bytes(input.number()?)?;
+        let version = self.name_bytes(input.number()?)?;
+        let version = u64::from_le_bytes(version.try_into().map_err(|_| "a version is no number")?);
+        let version = Version(self.version.wrapping_add(version));
+        let pattern = Cow::Owned(self.pattern(key, owner, &mut input)?);
         match *done {
             PUT => Ok(Entry::Put(version, pattern)),
             ADD => Ok(Entry::Add(version, pattern)),
@@ -304,10 +344,10 @@ impl Run {
         }
     }
 
-    fn pattern(&self, key: &RawKey, input: &mut Input<'_>) -> Result<Pattern, Damage> {
-        let learner = Uuid::from_slice(self.name_bytes(input.number()?)?).map_err(|_| "a learner has no id")?;
-        let scope = Scope::try_from(self.name(input)?.to_owned()).map_err(|_| "a scope has no such name")?;
-        let trust = self.name(input)?;
+    fn pattern(&self, key: &RawKey, owner: &[u8], input: &mut Input<'_>) -> Result<Pattern, Damage> {
+        let (learner, owner) = owner.split_first_chunk().ok_or("an owner is too short")?;
+        let (trust, scope) = text(owner)?.split_once(' ').ok_or("an owner has no scope")?;
+        let scope = Scope::try_from(scope.to_owned()).map_err(|_| "a scope has no such name")?;
         let kind = self.name(input)?;
         let domain = match input.number()?.checked_sub(1) {
             Some(place) => Some(text(self.name_bytes(place)?)?.to_owned()),
@@ -317,12 +357,12 @@ impl Run {
             (0..input.number()?).map(|_| self.name(input).map(str::to_owned)).collect::<Result<_, _>>()?;
         let mut branches = BTreeMap::new();
         for _ in 0..input.number()? {
-            let name = self.name(input)?.to_owned();
+            let name = self.branch(input)?;
             branches.insert(name, self.evidence(input)?);
         }
         Ok(Pattern {
             id: PatternId::new(Uuid::from_slice(&key[1..]).map_err(|_| "a pattern has no id")?),
-            learner: LearnerId::new(learner),
+            learner: LearnerId::new(Uuid::from_bytes(*learner)),
             scope,
             trust: Trust::named(trust).ok_or("a trust has no such name")?,
             kind: PatternKind::named(kind).ok_or("a kind has no such name")?,
@@ -332,11 +372,23 @@ impl Run {
         })
     }
 
+    fn branch(&self, input: &mut Input<'_>) -> Result<String, Damage> {
+        let first = input.number()?;
+        if first & 1 == 0 {
+            return Ok(text(self.name_bytes(first >> 1)?)?.to_owned());
+        }
+        let list: Vec<&str> = (0..first >> 1).map(|_| self.name(input)).collect::<Result<_, _>>()?;
+        Ok(array_of(list))
+    }
+
     fn evidence(&self, input: &mut Input<'_>) -> Result<Evidence, Damage> {
         let mut evidence = Evidence::default();
         for _ in 0..input.number()? {
             let bucket = self.bucket.wrapping_add(input.signed()?);
-            let counts = [input.number()?, input.number()?, input.number()?];
+            let counts = match input.number()? {
+                0 => [input.number()?, input.number()?, input.number()?],
+                few => *usize::try_from(few - 1).ok().and_then(|few| FEW.get(few)).ok_or("counts are unknown")?,
+            };
             evidence.add(&Evidence::in_bucket(bucket, Counts::from(counts)));
         }
         Ok(evidence)
@@ -394,5 +446,92 @@ impl Input<'_> {
         let range = self.at..end;
         self.at = end;
         Ok(range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_core::testkit::samples;
+
+    use super::*;
+
+    fn entries() -> Vec<(RawKey, Entry<'static>)> {
+        let mut entries = Vec::new();
+        for n in 0..60 {
+            let mut pattern = samples::pattern(n * 7);
+            pattern
+                .branches
+                .insert(r#"["+grep","-edit \u0007","+grep"]"#.to_owned(), samples::evidence(-3, [9, 300, 70_000]));
+            pattern.branches.insert(r#"[ "not as it would be written"]"#.to_owned(), Evidence::default());
+            pattern.branches.insert("[]".to_owned(), samples::evidence(i64::MIN, [1, 1, 0]));
+            pattern.branches.insert(String::new(), samples::evidence(i64::MAX, [0, 0, u64::MAX]));
+            pattern.domain = (n % 3 == 0).then(|| format!("domain {}", n % 2));
+            let key = raw_key(&pattern.key()).unwrap();
+            let version = Version(u64::from(n / 10));
+            entries.push(match n % 5 {
+                0 => (key, Entry::Delete),
+                1 => (key, Entry::Add(version, Cow::Owned(pattern))),
+                _ => (key, Entry::Put(version, Cow::Owned(pattern))),
+            });
+        }
+        entries.sort_by_key(|(key, _)| *key);
+        entries
+    }
+
+    fn encode(entries: &[(RawKey, Entry<'static>)]) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        assert!(entries.iter().all(|(key, entry)| encoder.push(key, entry, usize::MAX)));
+        encoder.finish()
+    }
+
+    #[test]
+    fn entries_come_back_as_they_were() {
+        let entries = entries();
+        let run = Run::parse(encode(&entries)).unwrap();
+        let all: Vec<_> = run.between(&[0; 17], None).map(Result::unwrap).collect();
+        assert_eq!(all, entries);
+        for (key, entry) in &entries {
+            assert_eq!(run.get(key).unwrap().as_ref(), Some(entry));
+        }
+        assert_eq!((run.get(&[9; 17]).unwrap(), run.has(&entries[3].0)), (None, true));
+        let some: Vec<_> = run.between(&entries[3].0, Some(&entries[5].0)).map(Result::unwrap).collect();
+        assert_eq!(some, entries[3..5]);
+        let later = Run::parse(encode(&entries[1..2])).unwrap().at(100).get(&entries[1].0).unwrap().unwrap();
+        assert!(matches!(later, Entry::Put(Version(100..=105), _) | Entry::Add(Version(100..=105), _)), "{later:?}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_for_the_next_run() {
+        let (entries, mut encoder, mut runs) = (entries(), Encoder::default(), Vec::new());
+        for (key, entry) in &entries {
+            if !encoder.push(key, entry, 500) {
+                runs.push(std::mem::take(&mut encoder).finish());
+                assert!(encoder.push(key, entry, 500));
+            }
+        }
+        runs.push(encoder.finish());
+        assert!(runs.len() > 5 && runs.iter().all(|run| run.len() <= 600), "{:?}", runs.iter().map(Vec::len).max());
+        let again = runs
+            .into_iter()
+            .flat_map(|run| Run::parse(run).unwrap().between(&[0; 17], None).map(Result::unwrap).collect::<Vec<_>>());
+        assert_eq!(again.collect::<Vec<_>>(), entries);
+    }
+
+    #[test]
+    fn damage_is_found_and_nothing_panics() {
+        let good = encode(&entries());
+        for place in 0..good.len() {
+            assert!(Run::parse(good[..place].to_vec()).is_err(), "cut at {place}");
+            let mut flipped = good.clone();
+            flipped[place] ^= 1 << (place % 8);
+            assert_eq!(Run::parse(flipped.clone()).err(), Some("its checksum is wrong"), "flipped at {place}");
+            // As if by someone who knows of the checksum.
+            let end = flipped.len() - 8;
+            let checksum = xxh3_64(&flipped[..end]).to_le_bytes();
+            flipped[end..].copy_from_slice(&checksum);
+            if let Ok(run) = Run::parse(flipped) {
+                let _: Vec<_> = run.between(&[0; 17], None).collect();
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Blocks take in deltas, some blocks at a time, so that writers wait for none of it long.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use libsql::Value;
@@ -67,12 +68,21 @@ pub(crate) struct Pass {
 impl Pass {
     /// A new pass, if it is time for one.
     pub(crate) fn due(session: &mut Session) -> Result<Option<Self>> {
+        Self::begin(session, SHARE, MOST_DELTAS)
+    }
+
+    /// A new pass before the store is closed: there is no hurry.
+    pub(crate) fn closing(session: &mut Session) -> Result<Option<Self>> {
+        Self::begin(session, 4 * SHARE, MOST_DELTAS / 4)
+    }
+
+    fn begin(session: &mut Session, share: u64, most: usize) -> Result<Option<Self>> {
         session.transaction(BEGIN_READ, |session| {
             let all = session.deltas().read(session)?;
             let Some((upto, _)) = all.last() else { return Ok(None) };
             let bytes: usize = all.iter().map(|(_, delta)| delta.len_bytes()).sum();
             let blocks = session.first(BLOCKS, vec![], |row| row.count(0))?.unwrap_or_default();
-            let due = all.len() > MOST_DELTAS || bytes as u64 > LEAST_BYTES.max(blocks * BLOCK_BYTES as u64 / SHARE);
+            let due = all.len() > most || bytes as u64 > LEAST_BYTES.max(blocks * BLOCK_BYTES as u64 / share);
             Ok(due.then_some(Self { from: LOWEST, upto: *upto }))
         })
     }
@@ -114,7 +124,7 @@ fn read(
     let block = Block::with_end(session, key)?;
     let patterns = block.patterns(key, deltas).map_err(|damage| corrupt("a block", damage))?;
     for (key, (version, pattern)) in patterns {
-        made.extend(filling.add(key, &Entry::Put(version, pattern)));
+        made.extend(filling.add(key, &Entry::Put(version, Cow::Owned(pattern))));
     }
     Ok(block.end)
 }
@@ -128,7 +138,7 @@ struct Filling {
 
 impl Filling {
     /// Adds an entry; gives the block before it if that is full.
-    fn add(&mut self, key: RawKey, entry: &Entry) -> Option<NewBlock> {
+    fn add(&mut self, key: RawKey, entry: &Entry<'_>) -> Option<NewBlock> {
         if self.encoder.push(&key, entry, BLOCK_BYTES) {
             return None;
         }

@@ -15,6 +15,7 @@
 mod coding;
 pub(crate) mod merge;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -327,16 +328,18 @@ impl Learned {
 
 /// The changes of a batch to patterns.
 #[derive(Debug)]
-pub(crate) struct Changed(BTreeMap<RawKey, Entry>);
+pub(crate) struct Changed<'a>(BTreeMap<RawKey, Entry<'a>>);
 
-impl Changed {
+impl<'a> Changed<'a> {
     /// The pattern changes of a batch; `None` if it has none.
-    pub(crate) fn of(batch: &Batch) -> Option<Self> {
-        let mut changed: BTreeMap<RawKey, Entry> = BTreeMap::new();
+    pub(crate) fn of(batch: &'a Batch) -> Option<Self> {
+        let mut changed: BTreeMap<RawKey, Entry<'a>> = BTreeMap::new();
         for change in &batch.changes {
             let (key, entry) = match change {
-                Change::Put(Record::Pattern(pattern)) => (pattern.key(), Entry::Put(Version(0), pattern.clone())),
-                Change::Add(pattern) => (pattern.key(), Entry::Add(Version(0), pattern.clone())),
+                Change::Put(Record::Pattern(pattern)) => {
+                    (pattern.key(), Entry::Put(Version(0), Cow::Borrowed(pattern)))
+                }
+                Change::Add(pattern) => (pattern.key(), Entry::Add(Version(0), Cow::Borrowed(pattern))),
                 Change::Delete(key) => (key.clone(), Entry::Delete),
                 Change::Put(_) => continue,
             };

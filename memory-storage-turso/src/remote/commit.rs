@@ -78,11 +78,19 @@ macro_rules! statements {
             $kind,
             $discount,
             concat!("(SELECT version FROM ", $records, " WHERE id = ?1)"),
+            // By the name of the scope; where the body does not tell it any more, from what was taken in.
             concat!(
-                "(SELECT s.id FROM scopes AS s WHERE s.scope = (SELECT CASE WHEN json_valid(body) THEN body ->> '$.scope' END \
-                 FROM ",
+                "coalesce((SELECT s.id FROM scopes AS s JOIN ",
+                $index,
+                " AS i ON i.scope = s.id, ",
                 $records,
-                " WHERE id = ?1))"
+                " AS r ON i.version = r.version WHERE r.id = ?1
+                     AND s.scope = CASE WHEN json_valid(r.body) THEN r.body ->> '$.scope' END),
+                 (SELECT i.scope FROM ",
+                $records,
+                " AS r CROSS JOIN ",
+                $index,
+                " AS i ON i.version = r.version WHERE r.id = ?1 AND r.version <= (SELECT indexed FROM state)))"
             )
         )
     };

@@ -1,0 +1,154 @@
+//! Which store is put under load.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use memory_core::{InMemoryStore, MemoryStore};
+use memory_storage_turso::TursoStore;
+
+use crate::AnyError;
+
+/// Where the memory is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoreChoice {
+    /// In the memory of the process.
+    Memory,
+    /// In a libSQL file.
+    Turso(PathBuf),
+}
+
+/// What names no store.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoStore {
+    #[error("unknown; allowed: memory, turso:PATH, redb:PATH")]
+    Unknown,
+    #[error("a path is missing; allowed: {0}:PATH")]
+    NoPath(&'static str),
+    #[error("not yet; allowed: memory, turso:PATH")]
+    NotYet,
+}
+
+impl FromStr for StoreChoice {
+    type Err = NoStore;
+
+    fn from_str(text: &str) -> Result<Self, NoStore> {
+        match text.split_once(':').unwrap_or((text, "")) {
+            ("memory", "") if text == "memory" => Ok(Self::Memory),
+            ("turso", "") => Err(NoStore::NoPath("turso")),
+            ("turso", path) => Ok(Self::Turso(path.into())),
+            ("redb", _) => Err(NoStore::NotYet),
+            _ => Err(NoStore::Unknown),
+        }
+    }
+}
+
+impl fmt::Display for StoreChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Turso(path) => write!(f, "turso:{}", path.display()),
+        }
+    }
+}
+
+impl StoreChoice {
+    /// Opens it; makes it if there is none.
+    pub(crate) async fn open(&self) -> Result<Box<dyn MemoryStore>, AnyError> {
+        Ok(match self {
+            Self::Memory => Box::new(InMemoryStore::new()),
+            Self::Turso(path) => Box::new(TursoStore::open(path).await?),
+        })
+    }
+
+    /// The same behind a cache.
+    pub(crate) fn behind(&self, cache: Option<&CacheChoice>) -> Self {
+        match cache {
+            None => self.clone(),
+            Some(cache) => match *cache {},
+        }
+    }
+
+    /// Its file, if it has one; others of the same store have this name and an ending.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Turso(path) => Some(path),
+        }
+    }
+
+    /// The folder it is in; that of temporary files, if it is in none.
+    pub(crate) fn folder(&self) -> PathBuf {
+        match self.file().map(|file| file.parent().unwrap_or(Path::new(""))) {
+            Some(folder) if folder.as_os_str().is_empty() => ".".into(),
+            Some(folder) => folder.into(),
+            None => std::env::temp_dir(),
+        }
+    }
+
+    /// The bytes of all its files, if it has any.
+    pub(crate) fn bytes(&self) -> std::io::Result<Option<u64>> {
+        let Some(name) = self.file().and_then(Path::file_name) else { return Ok(None) };
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(self.folder())? {
+            let entry = entry?;
+            let found = entry.file_name();
+            let ending = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+            if ending.is_some_and(|ending| ending.is_empty() || ending.starts_with(b"-")) {
+                bytes += entry.metadata()?.len();
+            }
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// A cache in a file between the caller and the store: there is none yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CacheChoice {}
+
+impl FromStr for CacheChoice {
+    type Err = NoCache;
+
+    fn from_str(_: &str) -> Result<Self, NoCache> {
+        Err(NoCache::NotYet)
+    }
+}
+
+/// What names no cache.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoCache {
+    #[error("not yet; leave it out")]
+    NotYet,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_named_or_the_reason_is_told() {
+        let choice = |text: &str| text.parse::<StoreChoice>();
+        assert_eq!(choice("memory"), Ok(StoreChoice::Memory));
+        assert_eq!(choice("turso:a:b"), Ok(StoreChoice::Turso("a:b".into())));
+        for text in ["turso", "turso:"] {
+            assert_eq!(choice(text), Err(NoStore::NoPath("turso")));
+        }
+        assert_eq!(choice("redb:x"), Err(NoStore::NotYet));
+        for text in ["", "memory:", "memory:x", "postgres:x"] {
+            assert_eq!(choice(text), Err(NoStore::Unknown), "{text}");
+        }
+        assert_eq!(choice("turso:a:b").unwrap().to_string(), "turso:a:b");
+    }
+
+    #[test]
+    fn all_files_of_a_store_count_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let choice = StoreChoice::Turso(folder.path().join("m.db"));
+        for (name, bytes) in [("m.db", 3), ("m.db-wal", 20), ("m.db.json", 100), ("other", 400)] {
+            std::fs::write(folder.path().join(name), vec![0; bytes]).unwrap();
+        }
+        assert_eq!(choice.bytes().unwrap(), Some(23));
+        assert_eq!(StoreChoice::Memory.bytes().unwrap(), None);
+        assert_eq!(StoreChoice::Turso("m.db".into()).folder(), Path::new("."));
+    }
+}
