@@ -17,7 +17,7 @@ use crate::write::Encoded;
 use crate::{MigrationPlan, TursoConfig, TursoStats};
 use crate::{maintenance, read, schema, search};
 
-/// A [`MemoryStore`] in a local libSQL database file. See the [crate's page](crate) for guarantees and tables.
+/// A [`MemoryStore`] in a local libSQL database file, or in the database of a server. See the [crate's page](crate) for guarantees and tables.
 ///
 /// Clones share one store. Its threads end when the last clone is dropped, after what is queued;
 /// [`close`](MemoryStore::close) also waits for them.

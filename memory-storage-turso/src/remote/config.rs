@@ -48,7 +48,7 @@ impl<F: Fn() -> Result<String> + Send + Sync> TokenSource for F {
 #[non_exhaustive]
 #[derive(Clone)]
 pub struct RemoteConfig {
-    /// Threads and queues of the store. `busy_timeout` is how long a commit waits for others that write.
+    /// Threads and queues of the store. `busy_timeout` has no effect: the server decides how long one waits for others that write.
     pub store: TursoConfig,
     /// Where tokens come from; `None` for a server that asks for none.
     pub token: Option<Arc<dyn TokenSource>>,

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -250,8 +250,7 @@ impl Link {
         let baton = self.baton.take();
         let body = self.server.cursor(&Cursor { baton: baton.as_deref(), batch: Batch { steps } })?;
         let mut lines = BufReader::new(body);
-        let mut line = Vec::new();
-        lines.read_until(b'\n', &mut line).map_err(|error| unreadable(self.server.address(), error))?;
+        let line = read_line(&self.server, &mut lines)?;
         let answer: CursorAnswer = self.server.decode(&line)?;
         self.baton = answer.baton;
         Ok(lines)
@@ -282,6 +281,15 @@ impl Link {
         let message = format!("{}: the transaction was lost", self.server.address().display());
         Error::new(ErrorKind::Unavailable, message).with_temporary(true)
     }
+}
+
+/// Reads a line; an empty one at the end.
+fn read_line(server: &Server, lines: &mut BufReader<BodyReader<'static>>) -> Result<Vec<u8>> {
+    /// Many times what a row has at most.
+    const LONGEST: u64 = 256 << 20;
+    let mut line = Vec::new();
+    lines.take(LONGEST).read_until(b'\n', &mut line).map_err(|error| unreadable(server.address(), error))?;
+    Ok(line)
 }
 
 pub(crate) fn step(sql: &'static str, values: Vec<Value>, condition: Option<Condition>) -> Step {
@@ -374,9 +382,8 @@ impl Answer {
     /// Reads a line; `false` at the end.
     fn read(&mut self) -> Result<bool> {
         let Some(lines) = &mut self.lines else { return Ok(false) };
-        let mut line = Vec::new();
-        let read = lines.read_until(b'\n', &mut line).map_err(|error| unreadable(self.server.address(), error))?;
-        if read == 0 {
+        let line = read_line(&self.server, lines)?;
+        if line.is_empty() {
             self.lines = None;
             let whole = self.not_begun().is_some() || self.steps.iter().all(|step| step.ended || step.failed.is_some());
             return if whole { Ok(false) } else { Err(unreadable(self.server.address(), "it ends too early")) };

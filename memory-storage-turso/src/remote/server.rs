@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use memory_core::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -35,6 +36,8 @@ impl std::fmt::Debug for Server {
 
 /// The longest answer to a pipeline that is read. Servers limit theirs to 10 MB of values, which are a third longer in JSON.
 const LONGEST_ANSWER: u64 = 256 << 20;
+/// No attempt begins later than this after the first: receipts of commits are kept for 15 minutes.
+const LONGEST_INSISTENCE: Duration = Duration::from_secs(600);
 /// The longest message of a server that goes into an error.
 const LONGEST_MESSAGE: u64 = 1_000;
 
@@ -177,12 +180,12 @@ impl Server {
 
     /// Does something that may be done twice, until it succeeds or fails for good; at most so often as is configured.
     pub(crate) fn insist<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-        let mut failed = 0;
+        let (begun, mut failed) = (Instant::now(), 0);
         loop {
             match attempt() {
                 Err(error) if may_pass(&error) => {
                     failed += 1;
-                    if failed >= self.config.attempts {
+                    if failed >= self.config.attempts || begun.elapsed() > LONGEST_INSISTENCE {
                         return Err(error);
                     }
                     std::thread::sleep(self.config.pause(failed));

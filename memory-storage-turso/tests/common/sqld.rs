@@ -92,6 +92,12 @@ impl Sqld {
         format!("http://127.0.0.1:{}", self.http)
     }
 
+    /// Its database file, to look into while it does not run.
+    pub(crate) fn file(&self) -> PathBuf {
+        assert!(self.child.is_none());
+        self.folder.path().join("data/dbs/default/data")
+    }
+
     /// Starts it again, on the same ports and the same database.
     pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none());
