@@ -63,12 +63,6 @@ impl Encoded {
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
     }
-
-    /// The bytes it has without header and checksum.
-    pub(crate) fn payload(&self) -> usize {
-        let scope = self.0[HEADER - 2..].first_chunk::<2>().map_or(0, |length| u16::from_le_bytes(*length));
-        self.0.len() - HEADER - usize::from(scope)
-    }
 }
 
 /// Encodes a record without its vector.
