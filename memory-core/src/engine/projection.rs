@@ -210,7 +210,7 @@ impl Projection {
         if folded == 0 {
             return Ok(None);
         }
-        let batch = learned.into_patterns().into_iter().fold(self.batch_at(base, position), Batch::add);
+        let batch = learned.into_patterns().into_iter().fold(self.batch_at(base, position), Batch::add_pattern);
         self.store.commit(&batch.as_derivable()).await?;
         tracing::debug!(episodes = folded, position = position.0, "projected");
         Ok(Some(folded))
