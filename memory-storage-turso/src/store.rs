@@ -105,7 +105,7 @@ impl TursoStore {
     /// [`NotFound`](memory_core::ErrorKind::NotFound) if there is no file; otherwise as [`open_with`](Self::open_with).
     pub async fn plan(path: impl AsRef<Path>) -> Result<MigrationPlan> {
         let path: Arc<Path> = path.as_ref().into();
-        let done = once(&path.clone(), move || schema::plan(&path)).await;
+        let done = once(&Arc::clone(&path), move || schema::plan(&path)).await;
         done.map_err(|error| error.in_operation("plan"))
     }
 
