@@ -80,6 +80,14 @@ CREATE TABLE deleted (
     UNIQUE (kind, key)
 ) STRICT;
 
+-- Commits that a server was asked for lately, so that one whose answer was lost is not made twice. Unused in a local file.
+CREATE TABLE receipts (
+    token BLOB PRIMARY KEY, -- of the commit; random
+    version INTEGER NOT NULL, -- of its last change
+    at INTEGER NOT NULL -- seconds since 1970
+) STRICT, WITHOUT ROWID;
+CREATE INDEX receipts_by_age ON receipts (at);
+
 -- What follows can be derived from the log, and is, up to state.indexed or to a watermark.
 
 -- What word search counts in each scope.

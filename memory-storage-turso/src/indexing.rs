@@ -10,6 +10,8 @@ use memory_core::{Episode, Error, ErrorKind, Key, LoggedEpisode, Note, Record, R
 
 use crate::codec::{Field, body, decode, encode, integer, moment, record_key, tokens, tokens_in_scope, trust};
 use crate::read::bounded_body;
+#[cfg(feature = "remote")]
+use crate::remote::program::{Program, guard};
 use crate::session::{BEGIN_READ, Row, Session, Sql};
 
 const PENDING: Sql = Sql(
@@ -51,12 +53,25 @@ const COUNT: Sql = Sql(
      RETURNING id",
 );
 const PUT_WORDS: Sql = Sql("words", "INSERT INTO words (rowid, tokens) VALUES (?1, ?2)");
+#[cfg(feature = "remote")]
+const PUT_WORDS_BY_NAME: &str =
+    "INSERT INTO words (rowid, tokens) SELECT ?1, replace(?2, ' ', ' ' || id) FROM scopes WHERE scope = ?3";
+/// Fails unless there are `?3` records between, and these are next.
+#[cfg(feature = "remote")]
+const UNCHANGED_GUARD: &str = guard!(
+    "(SELECT indexed FROM state) = ?1 AND (SELECT count(*) FROM episode_records WHERE version > ?1 AND version <= ?2)
+         + (SELECT count(*) FROM note_records WHERE version > ?1 AND version <= ?2) = ?3",
+    "'others have changed what is to be indexed'"
+);
 const DELETE_WORDS: Sql = Sql("words", "DELETE FROM words WHERE rowid = ?1");
 const DELETE_SCOPE: Sql = Sql("scopes", "DELETE FROM scopes WHERE id = ?1 AND episodes = 0 AND notes = 0");
 
 /// The statements for one kind.
 struct Statements {
     put: Sql,
+    /// The same by the name of the scope.
+    #[cfg(feature = "remote")]
+    put_by_name: &'static str,
     /// Its scope and its words.
     find: Sql,
     /// The same, for a body that does not tell its scope any more.
@@ -72,6 +87,10 @@ const EPISODES: Statements = Statements {
                                     completed_nanos, trusted, id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     ),
+    #[cfg(feature = "remote")]
+    put_by_name: "INSERT INTO episode_index (scope, version, words, trace_words, domain, language, verdict, tags, completed_at,
+                                             completed_nanos, trusted, id)
+                  SELECT scopes.id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 FROM scopes WHERE scope = ?1",
     find: Sql(
         "episode_index",
         "SELECT i.scope, words, trace_words FROM episode_index AS i
@@ -93,6 +112,10 @@ const NOTES: Statements = Statements {
                                  expires_nanos, trusted, kind, tags, thread, id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     ),
+    #[cfg(feature = "remote")]
+    put_by_name: "INSERT INTO note_index (scope, version, words, told_here, sessions, updated_at, updated_nanos, expires_at,
+                                          expires_nanos, trusted, kind, tags, thread, id)
+                  SELECT scopes.id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14 FROM scopes WHERE scope = ?1",
     find: Sql(
         "note_index",
         "SELECT i.scope, words, 0 FROM note_index AS i
@@ -117,8 +140,25 @@ pub(crate) fn is_behind(session: &mut Session) -> Result<bool> {
     Ok(session.first(BEHIND, vec![], |row| row.count(0))?.unwrap_or_default() > 0)
 }
 
+/// Whether there are some up to this version. Within a transaction.
+#[cfg(feature = "replica")]
+pub(crate) fn is_behind_of(session: &mut Session, upto: memory_core::Version) -> Result<bool> {
+    const BEHIND_OF: Sql = Sql(
+        "state",
+        "SELECT EXISTS (SELECT 1 FROM episode_records WHERE version > indexed AND version <= ?1)
+                OR EXISTS (SELECT 1 FROM note_records WHERE version > indexed AND version <= ?1) FROM state",
+    );
+    Ok(session.first(BEHIND_OF, vec![integer(upto.0)], |row| row.count(0))?.unwrap_or_default() > 0)
+}
+
+/// What [`is_behind`] asks.
+pub(crate) fn behind() -> (Sql, Vec<Value>) {
+    (BEHIND, vec![])
+}
+
 /// How many records are not taken in yet.
 pub(crate) fn count_behind(session: &mut Session) -> Result<u64> {
+    session.whole(|| vec![(COUNT_BEHIND, vec![])])?;
     Ok(session.first(COUNT_BEHIND, vec![], |row| row.count(0))?.unwrap_or_default())
 }
 
@@ -148,7 +188,10 @@ struct Document {
 impl Step {
     /// Reads the next so many records; `None` if there are none.
     pub(crate) fn read(session: &mut Session, most: usize) -> Result<Option<Self>> {
-        session.transaction(BEGIN_READ, |session| Self::read_within(session, most))
+        session.transaction(BEGIN_READ, |session| {
+            session.whole(|| vec![(INDEXED, vec![]), (PENDING, vec![integer(most as u64)])])?;
+            Self::read_within(session, most)
+        })
     }
 
     /// The same within a transaction.
@@ -174,6 +217,10 @@ impl Step {
 
     /// Takes them in, within a transaction; a conflict if another process did, or if one of them is gone.
     pub(crate) fn write(self, session: &mut Session) -> Result<()> {
+        #[cfg(feature = "remote")]
+        if let Some(link) = session.link() {
+            return link.run(&self.program());
+        }
         let range = vec![integer(self.from), integer(self.upto)];
         let now = session.first(UNCHANGED, range, |row| Ok((row.count(0)?, row.count(1)?)))?;
         if now != Some((self.from, self.records)) {
@@ -187,8 +234,36 @@ impl Step {
         session.execute(SET_INDEXED, vec![integer(self.upto)]).map(drop)
     }
 
+    /// The same in one request.
+    #[cfg(feature = "remote")]
+    fn program(self) -> Program {
+        let mut program =
+            Program::new(UNCHANGED_GUARD, vec![integer(self.from), integer(self.upto), integer(self.records)]);
+        for (scope, (first, sum)) in self.sums() {
+            program.push(COUNT.1, count_values(scope, first, sum));
+        }
+        for Document { version, kind, scope, tokens, words, columns, .. } in self.documents {
+            let (version, scope) = (integer(version), Value::from(scope.as_str()));
+            let values = [vec![scope.clone(), version.clone(), integer(words)], columns].concat();
+            program.push(statements(kind).put_by_name, values);
+            program.push(PUT_WORDS_BY_NAME, vec![version, tokens.into(), scope]);
+        }
+        program.push(SET_INDEXED.1, vec![integer(self.upto)]);
+        program
+    }
+
     /// Counts them in their scopes; gives the ids of these.
     fn count(&self, session: &mut Session) -> Result<BTreeMap<Scope, u64>> {
+        let mut ids = BTreeMap::new();
+        for (scope, (first, sum)) in self.sums() {
+            let id = session.first(COUNT, count_values(scope, first, sum), |row| row.count(0))?.unwrap_or(first);
+            ids.insert(scope.clone(), id);
+        }
+        Ok(ids)
+    }
+
+    /// What is counted in each scope, and the first version there.
+    fn sums(&self) -> BTreeMap<&Scope, (u64, [u64; 5])> {
         let mut sums: BTreeMap<&Scope, (u64, [u64; 5])> = BTreeMap::new();
         for document in &self.documents {
             let (_, sum) = sums.entry(&document.scope).or_insert((document.version, [0; 5]));
@@ -198,15 +273,23 @@ impl Step {
             };
             sum.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
         }
-        let mut ids = BTreeMap::new();
-        for (scope, (first, sum)) in sums {
-            let mut values = vec![integer(first), scope.as_str().into()];
-            values.extend(sum.map(integer));
-            let id = session.first(COUNT, values, |row| row.count(0))?.unwrap_or(first);
-            ids.insert(scope.clone(), id);
-        }
-        Ok(ids)
+        sums
     }
+}
+
+fn count_values(scope: &Scope, first: u64, sum: [u64; 5]) -> Vec<Value> {
+    let mut values = vec![integer(first), scope.as_str().into()];
+    values.extend(sum.map(integer));
+    values
+}
+
+/// The bytes of the longest value that the tables will hold of a record: its tokens, with the number of the scope before each.
+#[cfg(feature = "remote")]
+pub(crate) fn longest_value(key: &Key, body: &str) -> Result<usize> {
+    const LONGEST_NUMBER: usize = 20;
+    let document = Document::of(0, &decode(key, body.as_bytes(), None)?)?;
+    let tokens = document.tokens.bytes().filter(|byte| *byte == b' ').count();
+    Ok(document.tokens.len() + LONGEST_NUMBER * tokens)
 }
 
 impl Document {

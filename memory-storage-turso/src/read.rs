@@ -7,6 +7,7 @@ use memory_core::{
 };
 
 use crate::codec::{body, decode, integer, key, key_bytes, moment, record_key, record_kind, trust, vector, version};
+use crate::indexing;
 use crate::learned::{Learned, raw_key};
 use crate::session::{Row, Session, Sql};
 
@@ -215,7 +216,14 @@ pub(crate) fn space(session: &mut Session) -> Result<Option<VectorSpace>> {
 }
 
 pub(crate) fn get(session: &mut Session, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
+    #[cfg(feature = "remote")]
+    announce(session, keys)?;
     let mut learned: Option<Learned> = None;
+    #[cfg(feature = "remote")]
+    if session.is_remote() {
+        let patterns: Vec<_> = keys.iter().filter_map(raw_key).collect();
+        learned = if patterns.is_empty() { None } else { Some(Learned::read_for(session, &patterns)?) };
+    }
     let get = |key: &Key| match raw_key(key) {
         None => get_one(session, key),
         Some(raw) => match &learned {
@@ -226,20 +234,33 @@ pub(crate) fn get(session: &mut Session, keys: &[Key]) -> Result<Vec<Option<Stor
     keys.iter().map(get).collect()
 }
 
-fn get_one(session: &mut Session, key: &Key) -> Result<Option<Stored>> {
-    let searched = match key {
-        Key::Episode(_) => Some(EPISODE),
-        Key::Note(_) => Some(NOTE),
-        _ => None,
-    };
-    match searched {
-        Some(sql) => session.first(sql, vec![key_bytes(key).into()], |row| {
-            Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, vector(row, 2)?)? })
-        }),
-        None => session.first(RECORD, vec![key.kind().as_str().into(), key_bytes(key).into()], |row| {
-            Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, None)? })
-        }),
+/// Has a server asked for all of them at once.
+#[cfg(feature = "remote")]
+fn announce(session: &mut Session, keys: &[Key]) -> Result<()> {
+    let patterns: Vec<_> = keys.iter().filter_map(raw_key).collect();
+    let others = keys.iter().filter(|key| raw_key(key).is_none()).map(one);
+    if patterns.is_empty() {
+        return session.whole(|| others.collect());
     }
+    session.ahead(|| crate::learned::announced(&patterns).into_iter().chain(others).collect())
+}
+
+/// What is asked for one record that is no pattern.
+pub(crate) fn one(key: &Key) -> (Sql, Vec<Value>) {
+    match key {
+        Key::Episode(_) => (EPISODE, vec![key_bytes(key).into()]),
+        Key::Note(_) => (NOTE, vec![key_bytes(key).into()]),
+        _ => (RECORD, vec![key.kind().as_str().into(), key_bytes(key).into()]),
+    }
+}
+
+fn get_one(session: &mut Session, key: &Key) -> Result<Option<Stored>> {
+    let (sql, values) = one(key);
+    let has_vector = matches!(key, Key::Episode(_) | Key::Note(_));
+    session.first(sql, values, |row| {
+        let vector = if has_vector { vector(row, 2)? } else { None };
+        Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, vector)? })
+    })
 }
 
 pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {
@@ -247,12 +268,25 @@ pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {
     if matches!(scan.kind, RecordKind::Pattern | RecordKind::Habit) {
         return Learned::read(session)?.scan(session, scan);
     }
-    let (sql, values) = match scan.kind {
+    let (sql, values) = statement(scan);
+    page(session, scan, sql, values)
+}
+
+fn statement(scan: &Scan) -> (Sql, Vec<Value>) {
+    match scan.kind {
         RecordKind::Episode => scan_of_episodes(scan),
         RecordKind::Note => scan_of_notes(scan),
         _ => scan_of_records(scan),
-    };
-    page(session, scan, sql, values)
+    }
+}
+
+/// Announces all that a scan asks.
+pub(crate) fn announce_scan(session: &mut Session, scan: &Scan) -> Result<()> {
+    if scan.validate().is_err() || matches!(scan.kind, RecordKind::Pattern | RecordKind::Habit) {
+        return Ok(());
+    }
+    let behind = is_of_index(scan).then(indexing::behind);
+    session.whole(|| behind.into_iter().chain([statement(scan)]).collect())
 }
 
 /// Whether a scan reads tables that follow the log.
@@ -355,13 +389,24 @@ fn key_at(row: &Row<'_>, index: i32, kind: RecordKind) -> Result<Key> {
     key(kind, &bytes).ok_or_else(|| row.corrupt(index, found()))
 }
 
+/// How far a database has come, in all that is counted upward; the version of the last change first. Within a transaction of which
+/// this is all.
+#[cfg(feature = "replica")]
+pub(crate) fn progress(session: &mut Session) -> Result<[u64; 3]> {
+    const PROGRESS: Sql = Sql("state", "SELECT version, indexed, merges FROM state");
+    session.whole(|| vec![(PROGRESS, vec![])])?;
+    let progress = session.first(PROGRESS, vec![], |row| Ok([row.count(0)?, row.count(1)?, row.count(2)?]))?;
+    Ok(progress.unwrap_or_default())
+}
+
 pub(crate) fn changes(session: &mut Session, since: Version, limit: usize) -> Result<Changes> {
     check_limit(limit)?;
+    let values = vec![integer(since.0), integer(limit as u64)];
+    session.whole(|| vec![(VERSION, vec![]), (CHANGES, values.clone())])?;
     let last = session.first(VERSION, vec![], |row| version(row, 0))?.unwrap_or_default();
     if last <= since {
         return Ok(Changes { entries: Vec::new(), upto: since });
     }
-    let values = vec![integer(since.0), integer(limit as u64)];
     let (mut rows, mut entries) = (session.query(CHANGES, values)?, Vec::new());
     while let Some(row) = rows.next()? {
         entries.push(feed_entry(&row)?);
@@ -380,6 +425,7 @@ fn feed_entry(row: &Row<'_>) -> Result<FeedEntry> {
 }
 
 pub(crate) fn health(session: &mut Session) -> Result<StoreHealth> {
+    session.ahead(|| crate::learned::announced_count().into_iter().chain([(HEALTH, vec![])]).collect())?;
     let patterns = Learned::read(session)?.count(session)?;
     let health = session.first(HEALTH, vec![], |row| {
         let (episodes, open_episodes, notes) = (row.count(1)?, row.count(2)?, row.count(3)?);

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use libsql::Value;
 use memory_core::ranking::{Candidate, Collection, Plan, QueryTerm, Terms, best, ordered, rescored};
-use memory_core::{Filter, Hit, NoteFilter, Record, Result, Search, Searched, Vector};
+use memory_core::{Filter, Hit, Key, NoteFilter, Record, Result, Search, Searched, Vector};
 
-use crate::codec::{Field, body, decode, indexed_term, integer, moment_at, record_key, vector, version};
-use crate::read::{bounded_body, filter_values, filtered, filtered_notes, note_filter_values, space};
+use crate::codec::{Field, body, decode, encode_vector, indexed_term, integer, moment_at, record_key, vector, version};
+use crate::indexing;
+use crate::read::{bounded_body, filter_values, filtered, filtered_notes, note_filter_values, one, space};
 use crate::session::{Row, Session, Sql};
 
 /// The statements that search one kind. `?1` is the id of the scope, the others up to `?19` are those of the filter, unless it is
@@ -24,6 +25,9 @@ struct Statements {
     /// The vectors of the records.
     vectors: Sql,
     filtered_vectors: Sql,
+    /// Those that may be among the nearest `?21` + 1 to the vector `?20`, as far as a distance that is wrong by `?22` tells.
+    nearest: Sql,
+    filtered_nearest: Sql,
     /// What decides between the equal scores of records: those of the versions `?2`, a JSON array.
     candidates: Sql,
     /// The text of the record of version `?1`.
@@ -78,6 +82,24 @@ macro_rules! vectors {
         )
     };
 }
+macro_rules! nearest {
+    ($from:literal $(, $and:literal, $filtered:expr)?) => {
+        Sql(
+            "vectors",
+            concat!(
+                "WITH scored AS MATERIALIZED (
+                     SELECT version, vector_distance_cos(vector, ?20) AS distance FROM ",
+                $from,
+                " CROSS JOIN vectors AS v USING (version) WHERE scope = ?1"
+                $(, $and, $filtered)?,
+                ")
+                 SELECT scored.version, vector FROM scored CROSS JOIN vectors AS v ON v.version = scored.version
+                 WHERE distance <= ?22 + coalesce(
+                     (SELECT distance FROM scored WHERE distance IS NOT NULL ORDER BY distance LIMIT 1 OFFSET ?21), 3)"
+            ),
+        )
+    };
+}
 macro_rules! candidates {
     ($table:literal, $at:literal) => {
         Sql(
@@ -103,6 +125,8 @@ const EPISODES: Statements = Statements {
     postings_of_trace: postings!("trace_words", "episode_index AS e", filtered!()),
     vectors: vectors!("episode_index AS e"),
     filtered_vectors: vectors!("episode_index AS e", " AND ", filtered!()),
+    nearest: nearest!("episode_index AS e"),
+    filtered_nearest: nearest!("episode_index AS e", " AND ", filtered!()),
     candidates: candidates!("episode_index", "completed_at, completed_nanos"),
     body: body!("episode_records"),
 };
@@ -113,18 +137,33 @@ const NOTES: Statements = Statements {
     postings_of_trace: postings!("0", "note_index AS n", filtered_notes!()),
     vectors: vectors!("note_index AS n"),
     filtered_vectors: vectors!("note_index AS n", " AND ", filtered_notes!()),
+    nearest: nearest!("note_index AS n"),
+    filtered_nearest: nearest!("note_index AS n", " AND ", filtered_notes!()),
     candidates: candidates!("note_index", "updated_at, updated_nanos"),
     body: body!("note_records"),
 };
+
+fn statements(kind: Searched) -> &'static Statements {
+    match kind {
+        Searched::Episodes => &EPISODES,
+        Searched::Notes => &NOTES,
+    }
+}
+
+/// Announces what a search asks first.
+pub(crate) fn announce(session: &mut Session, search: &Search) -> Result<()> {
+    session.ahead(|| {
+        let space = search.vector.as_ref().map(|_| one(&Key::Space));
+        let scope = (statements(search.kind).scope, vec![search.scope.as_str().into()]);
+        [indexing::behind(), scope].into_iter().chain(space).collect()
+    })
+}
 
 /// Within a transaction.
 pub(crate) fn search(session: &mut Session, search: &Search) -> Result<Vec<Hit>> {
     let space = if search.vector.is_some() { space(session)? } else { None };
     search.validate(space.as_ref())?;
-    let statements = match search.kind {
-        Searched::Episodes => &EPISODES,
-        Searched::Notes => &NOTES,
-    };
+    let statements = statements(search.kind);
     let scope = session.first(statements.scope, vec![search.scope.as_str().into()], Scope::read)?;
     match scope {
         Some(scope) => Searching { session, search, statements, scope }.hits(),
@@ -188,14 +227,17 @@ impl Searching<'_> {
             Searched::Episodes => Field::Words,
             Searched::Notes => Field::Note,
         };
-        let words = self.find(field, &query, self.scope.words)?;
         let asked = if self.search.trace { &query } else { &Terms::default() };
+        let first = [self.tokens_query(field, &query), self.tokens_query(Field::Trace, asked), self.near_query()];
+        self.session.ahead(|| first.into_iter().flatten().collect())?;
+        let words = self.find(field, &query, self.scope.words)?;
         let trace = self.find(Field::Trace, asked, self.scope.trace)?;
         let near = self.near()?;
 
         let by_words = words.best.iter().chain(&trace.best).map(|(version, _)| (*version, None));
         let mut cosines: BTreeMap<u64, Option<f64>> = by_words.collect();
         cosines.extend(near.into_iter().map(|(version, cosine)| (version, Some(cosine))));
+        self.announce_hits(&cosines, &words, &trace)?;
         let mut candidates = self.candidates(cosines.keys())?;
         for Candidate { hit, .. } in &mut candidates {
             let version = hit.version.0;
@@ -222,7 +264,11 @@ impl Searching<'_> {
         if !complete {
             let chosen = self.best(scores.into_iter().collect(), rescored(self.search.k))?;
             scores = HashMap::new();
-            for (version, _) in promising(chosen, self.search.k, plan.most_by_common()) {
+            let promising = promising(chosen, self.search.k, plan.most_by_common());
+            self.session.ahead(|| {
+                promising.iter().map(|(version, _)| (self.statements.body, vec![integer(*version)])).collect()
+            })?;
+            for (version, _) in promising {
                 scores.insert(version, plan.score(&self.terms(version, field)?));
             }
         }
@@ -233,12 +279,8 @@ impl Searching<'_> {
     /// The tokens of each term of the query.
     fn tokens<'q>(&mut self, field: Field, query: &'q Terms) -> Result<Vec<(&'q str, Vec<Token>)>> {
         let mut tokens: Vec<(&str, Vec<Token>)> = query.iter().map(|(term, _)| (term, Vec::new())).collect();
-        if tokens.is_empty() {
-            return Ok(tokens);
-        }
-        let wanted = tokens.iter().map(|(term, _)| format!("{}{}", self.scope.id, indexed_term(field, term)));
-        let wanted = json(wanted);
-        let mut rows = self.session.query(TOKENS, vec![wanted])?;
+        let Some((sql, values)) = self.tokens_query(field, query) else { return Ok(tokens) };
+        let mut rows = self.session.query(sql, values)?;
         while let Some(row) = rows.next()? {
             let (place, text, documents) = (row.count(0)?, row.text(1)?, row.count(2)?);
             let frequency = text.rsplit_once('·').and_then(|(_, frequency)| frequency.parse().ok());
@@ -248,6 +290,13 @@ impl Searching<'_> {
             tokens.push(Token { text, frequency, documents });
         }
         Ok(tokens)
+    }
+
+    /// What asks for the tokens, if there are any terms.
+    fn tokens_query(&self, field: Field, query: &Terms) -> Option<(Sql, Vec<Value>)> {
+        let wanted: Vec<String> =
+            query.iter().map(|(term, _)| format!("{}{}", self.scope.id, indexed_term(field, term))).collect();
+        (!wanted.is_empty()).then(|| (TOKENS, vec![json(wanted.into_iter())]))
     }
 
     /// What the rare terms give to each accepted record that has one.
@@ -285,7 +334,7 @@ impl Searching<'_> {
     /// The nearest by vector, of those that have a direction.
     fn near(&mut self) -> Result<Vec<Scored>> {
         let Some(query) = self.search.direction() else { return Ok(Vec::new()) };
-        let (sql, values) = self.filtered(self.statements.vectors, self.statements.filtered_vectors);
+        let Some((sql, values)) = self.near_query() else { return Ok(Vec::new()) };
         let mut compared = Vec::new();
         let mut rows = self.session.query(sql, values)?;
         while let Some(row) = rows.next()? {
@@ -295,6 +344,35 @@ impl Searching<'_> {
         }
         drop(rows);
         self.best(compared, self.search.k)
+    }
+
+    /// What asks for the vectors that may be nearest, if there is one to compare them with. A server compares them itself, roughly, so
+    /// that few are sent.
+    fn near_query(&self) -> Option<(Sql, Vec<Value>)> {
+        let query = self.search.direction()?;
+        if !self.session.is_remote() {
+            return Some(self.filtered(self.statements.vectors, self.statements.filtered_vectors));
+        }
+        let (sql, mut values) = self.filtered(self.statements.nearest, self.statements.filtered_nearest);
+        values.resize(TOKENS_AT - 1, Value::Null);
+        // A sum of as many products of 32-bit floats, and of the squares, is wrong by less, relative to 1.
+        let rounding = 4.0 * query.as_slice().len() as f64 * f64::from(f32::EPSILON);
+        values.extend([encode_vector(query), integer(self.search.k as u64 - 1), Value::Real(rounding)]);
+        Some((sql, values))
+    }
+
+    /// Announces what the hits and their scores are read from.
+    fn announce_hits(&mut self, hits: &BTreeMap<u64, Option<f64>>, words: &Found, trace: &Found) -> Result<()> {
+        let (statements, scope, asked) = (self.statements, self.scope.id, self.search.direction().is_some());
+        self.session.ahead(|| {
+            let mut queries = vec![(statements.candidates, vec![integer(scope), json(hits.keys().copied())])];
+            for (version, cosine) in hits {
+                let unknown = [words, trace].into_iter().filter(|found| found.score(*version).is_none());
+                queries.extend(unknown.map(|_| (statements.body, vec![integer(*version)])));
+                queries.extend((asked && cosine.is_none()).then(|| (VECTOR, vec![integer(*version)])));
+            }
+            queries
+        })
     }
 
     /// The statement to use, of that for all and that with a filter, and its values.

@@ -1,4 +1,4 @@
-//! One connection with its prepared statements, on the thread that owns it.
+//! One connection, on the thread that owns it: to a file, with its prepared statements, or to a server.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -14,6 +14,11 @@ use memory_core::{Error, ErrorKind, Result};
 
 use crate::error::{corrupt_column, from_libsql};
 use crate::learned::Deltas;
+#[cfg(feature = "remote")]
+use crate::remote::{
+    link::{self, Link},
+    server::Server,
+};
 
 /// A statement: the table that its columns are of, for messages, and its text.
 #[derive(Clone, Copy, Debug)]
@@ -26,19 +31,86 @@ const COMMIT: Sql = Sql("", "COMMIT");
 /// A connection. It must be opened, used and dropped on one thread.
 pub(crate) struct Session {
     path: Arc<Path>,
+    to: To,
+    deltas: Deltas,
+}
+
+/// What a connection is to.
+enum To {
+    File(Local),
+    #[cfg(feature = "remote")]
+    Server(Link),
+}
+
+/// A connection to a file.
+struct Local {
     /// Before the connection, so that it is dropped before it.
     statements: HashMap<&'static str, Rc<Statement>>,
     connection: Connection,
-    deltas: Deltas,
 }
 
 impl Session {
     pub(crate) fn open(path: Arc<Path>, busy_timeout: Duration) -> Result<Self> {
         let database = at(&path, Builder::new_local(&path).build())?;
         let connection = database.connect().map_err(|error| from_libsql(&path, error))?;
-        let session = Self { path, statements: HashMap::new(), connection, deltas: Deltas::default() };
+        let to = To::File(Local { statements: HashMap::new(), connection });
+        let session = Self { path, to, deltas: Deltas::default() };
         session.set_busy_timeout(busy_timeout)?;
         Ok(session)
+    }
+
+    /// A connection to a server, which is made when it is used.
+    #[cfg(feature = "remote")]
+    pub(crate) fn to_server(server: &Arc<Server>) -> Self {
+        let to = To::Server(Link::new(Arc::clone(server)));
+        Self { path: Arc::clone(server.address()), to, deltas: Deltas::default() }
+    }
+
+    /// The connection, if it is to a server.
+    #[cfg(feature = "remote")]
+    pub(crate) fn link(&mut self) -> Option<&mut Link> {
+        match &mut self.to {
+            To::File(_) => None,
+            To::Server(link) => Some(link),
+        }
+    }
+
+    /// Whether it is to a server, so that each statement is a long way.
+    pub(crate) fn is_remote(&self) -> bool {
+        match &self.to {
+            To::File(_) => false,
+            #[cfg(feature = "remote")]
+            To::Server(_) => true,
+        }
+    }
+
+    /// Announces statements of the transaction, so that a server is asked for all of them at once.
+    #[cfg_attr(not(feature = "remote"), expect(unused_variables, reason = "a file is asked one by one"))]
+    pub(crate) fn ahead(&mut self, queries: impl FnOnce() -> Vec<(Sql, Vec<Value>)>) -> Result<()> {
+        match &mut self.to {
+            To::File(_) => Ok(()),
+            #[cfg(feature = "remote")]
+            To::Server(link) => link.ahead(queries()),
+        }
+    }
+
+    /// Announces all statements of the transaction, before it does anything else.
+    #[cfg_attr(not(feature = "remote"), expect(unused_variables, reason = "a file is asked one by one"))]
+    pub(crate) fn whole(&mut self, queries: impl FnOnce() -> Vec<(Sql, Vec<Value>)>) -> Result<()> {
+        match &mut self.to {
+            To::File(_) => Ok(()),
+            #[cfg(feature = "remote")]
+            To::Server(link) => link.whole(queries()),
+        }
+    }
+
+    /// Does what need not be done before an answer is given.
+    pub(crate) fn settle(&mut self) {
+        match &mut self.to {
+            To::File(_) => {}
+            #[cfg(feature = "remote")]
+            To::Server(link) => link.settle(),
+        }
     }
 
     /// Shares what other sessions of the store have read.
@@ -55,28 +127,44 @@ impl Session {
     }
 
     pub(crate) fn set_busy_timeout(&self, timeout: Duration) -> Result<()> {
-        self.connection.busy_timeout(timeout).map_err(|error| from_libsql(&self.path, error))
+        match &self.to {
+            To::File(local) => local.connection.busy_timeout(timeout).map_err(|error| from_libsql(&self.path, error)),
+            #[cfg(feature = "remote")]
+            To::Server(_) => Ok(()),
+        }
     }
 
     /// Runs statements without parameters and without an answer, not prepared: pragmas, which take effect while they are
     /// prepared, and migrations.
-    pub(crate) fn script(&self, text: &str) -> Result<()> {
-        at(&self.path, self.connection.execute_batch(text)).map(drop)
+    pub(crate) fn script(&mut self, text: &str) -> Result<()> {
+        match &mut self.to {
+            To::File(local) => at(&self.path, local.connection.execute_batch(text)).map(drop),
+            #[cfg(feature = "remote")]
+            To::Server(link) => link.script(text),
+        }
     }
 
     /// Runs a statement and tells how many rows it changed.
     pub(crate) fn execute(&mut self, sql: Sql, values: Vec<Value>) -> Result<u64> {
-        let statement = self.statement(sql)?;
-        let done = at(&self.path, statement.run(values));
-        statement.reset();
-        done.map(|()| self.connection.changes())
+        match &mut self.to {
+            To::File(local) => local.execute(&self.path, sql, values),
+            #[cfg(feature = "remote")]
+            To::Server(link) => link.execute(sql, values),
+        }
     }
 
     /// Starts a query. It must be dropped before the same statement is used again.
     pub(crate) fn query(&mut self, sql: Sql, values: Vec<Value>) -> Result<Rows> {
-        let statement = self.statement(sql)?;
-        let rows = at(&self.path, statement.query(values));
-        Ok(Rows { rows: rows?, statement, table: sql.0, path: Arc::clone(&self.path) })
+        let rows = match &mut self.to {
+            To::File(local) => {
+                let statement = local.statement(&self.path, sql)?;
+                let rows = at(&self.path, statement.query(values));
+                Found::File(rows?, statement)
+            }
+            #[cfg(feature = "remote")]
+            To::Server(link) => Found::Server(link.query(sql, values)?),
+        };
+        Ok(Rows { rows, table: sql.0, path: Arc::clone(&self.path) })
     }
 
     /// Reads the first row, if there is one.
@@ -92,33 +180,79 @@ impl Session {
 
     /// Runs all of `work` in one transaction, which ends before this returns.
     pub(crate) fn transaction<T>(&mut self, begin: Sql, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.execute(begin, vec![])?;
-        let done = work(self).and_then(|done| self.execute(COMMIT, vec![]).map(|_| done));
+        self.begin(begin)?;
+        let done = work(self).and_then(|done| self.commit(begin).map(|()| done));
         if done.is_err() {
-            self.roll_back();
+            self.roll_back(begin);
         }
         done
     }
 
     /// Makes the connection usable again after a request that ended anywhere.
     pub(crate) fn recover(&mut self) {
-        self.statements.clear();
-        self.roll_back();
+        match &mut self.to {
+            To::File(local) => local.statements.clear(),
+            #[cfg(feature = "remote")]
+            To::Server(_) => {}
+        }
+        self.roll_back(BEGIN_WRITE);
+    }
+
+    fn begin(&mut self, begin: Sql) -> Result<()> {
+        match &mut self.to {
+            To::File(local) => local.execute(&self.path, begin, vec![]).map(drop),
+            #[cfg(feature = "remote")]
+            To::Server(link) => {
+                link.begin(begin);
+                Ok(())
+            }
+        }
+    }
+
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(unused_variables, reason = "only a server's transactions end differently")
+    )]
+    fn commit(&mut self, begin: Sql) -> Result<()> {
+        match &mut self.to {
+            To::File(local) => local.execute(&self.path, COMMIT, vec![]).map(drop),
+            #[cfg(feature = "remote")]
+            To::Server(link) => link.commit(begin),
+        }
     }
 
     /// The transaction is over afterwards: SQLite refuses a rollback only when there is nothing to roll back, which is so
     /// after some failures.
-    fn roll_back(&self) {
-        if !self.connection.is_autocommit() {
-            let _ = self.script("ROLLBACK");
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(unused_variables, reason = "only a server's transactions end differently")
+    )]
+    fn roll_back(&mut self, begin: Sql) {
+        match &mut self.to {
+            To::File(local) => {
+                if !local.connection.is_autocommit() {
+                    let _ = at(&self.path, local.connection.execute_batch("ROLLBACK"));
+                }
+            }
+            #[cfg(feature = "remote")]
+            To::Server(link) => link.abandon(begin),
         }
     }
+}
 
-    fn statement(&mut self, Sql(_, text): Sql) -> Result<Rc<Statement>> {
+impl Local {
+    fn execute(&mut self, path: &Path, sql: Sql, values: Vec<Value>) -> Result<u64> {
+        let statement = self.statement(path, sql)?;
+        let done = at(path, statement.run(values));
+        statement.reset();
+        done.map(|()| self.connection.changes())
+    }
+
+    fn statement(&mut self, path: &Path, Sql(_, text): Sql) -> Result<Rc<Statement>> {
         if let Some(statement) = self.statements.get(text) {
             return Ok(Rc::clone(statement));
         }
-        let statement = Rc::new(at(&self.path, self.connection.prepare(text))?);
+        let statement = Rc::new(at(path, self.connection.prepare(text))?);
         self.statements.insert(text, Rc::clone(&statement));
         Ok(statement)
     }
@@ -134,22 +268,36 @@ fn at<T>(path: &Path, call: impl Future<Output = libsql::Result<T>>) -> Result<T
 
 /// The rows of a query.
 pub(crate) struct Rows {
-    rows: libsql::Rows,
-    statement: Rc<Statement>,
+    rows: Found,
     table: &'static str,
     path: Arc<Path>,
 }
 
+/// Where rows come from.
+enum Found {
+    File(libsql::Rows, Rc<Statement>),
+    #[cfg(feature = "remote")]
+    Server(link::Rows),
+}
+
 impl Rows {
     pub(crate) fn next(&mut self) -> Result<Option<Row<'_>>> {
-        let row = at(&self.path, self.rows.next())?;
+        let row = match &mut self.rows {
+            Found::File(rows, _) => at(&self.path, rows.next())?.map(Columns::File),
+            #[cfg(feature = "remote")]
+            Found::Server(rows) => rows.next()?.map(Columns::Server),
+        };
         Ok(row.map(|row| Row { row, rows: self }))
     }
 }
 
 impl Drop for Rows {
     fn drop(&mut self) {
-        self.statement.reset();
+        match &self.rows {
+            Found::File(_, statement) => statement.reset(),
+            #[cfg(feature = "remote")]
+            Found::Server(_) => {}
+        }
     }
 }
 
@@ -158,8 +306,14 @@ impl Drop for Rows {
 /// Text columns must be read as blobs (`CAST(… AS BLOB)`): libSQL cuts text at the first zero byte and panics when a damaged
 /// file makes it something else than UTF-8.
 pub(crate) struct Row<'a> {
-    row: libsql::Row,
+    row: Columns,
     rows: &'a Rows,
+}
+
+enum Columns {
+    File(libsql::Row),
+    #[cfg(feature = "remote")]
+    Server(link::Row),
 }
 
 impl Row<'_> {
@@ -198,11 +352,20 @@ impl Row<'_> {
 
     /// The error for a value that does not belong here.
     pub(crate) fn corrupt(&self, index: i32, found: impl std::fmt::Display) -> Error {
-        corrupt_column(self.rows.table, self.row.column_name(index).unwrap_or("?"), found)
+        let name = match &self.row {
+            Columns::File(row) => row.column_name(index),
+            #[cfg(feature = "remote")]
+            Columns::Server(row) => row.column_name(index),
+        };
+        corrupt_column(self.rows.table, name.unwrap_or("?"), found)
     }
 
     fn value(&self, index: i32) -> Result<Value> {
-        self.row.get_value(index).map_err(|error| from_libsql(&self.rows.path, error))
+        match &self.row {
+            Columns::File(row) => row.get_value(index).map_err(|error| from_libsql(&self.rows.path, error)),
+            #[cfg(feature = "remote")]
+            Columns::Server(row) => row.value(index).cloned().ok_or_else(|| self.corrupt(index, "no such column")),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct TursoStats {
     pub writes_waiting: u64,
     /// Reads that wait or are under way now.
     pub reads_waiting: u64,
+    /// Requests that were sent to the server; 0 for a file.
+    pub requests: u64,
     /// Connections that were opened: one that writes, one for the upkeep, and as many as read.
     pub connections: u64,
 }

@@ -12,7 +12,7 @@ use memory_core::{
 
 use crate::error::{closed, from_io};
 use crate::maintenance::{Backup, Vacuumed};
-use crate::worker::{Workers, spawn};
+use crate::worker::{Place, Workers, spawn};
 use crate::write::Encoded;
 use crate::{MigrationPlan, TursoConfig, TursoStats};
 use crate::{maintenance, read, schema, search};
@@ -23,6 +23,7 @@ use crate::{maintenance, read, schema, search};
 /// [`close`](MemoryStore::close) also waits for them.
 #[derive(Clone, Debug)]
 pub struct TursoStore {
+    /// The file, or the address of the server.
     path: Arc<Path>,
     config: TursoConfig,
     workers: Arc<Workers>,
@@ -53,10 +54,72 @@ impl TursoStore {
             // A relative path could be taken for a URI or for `:memory:`.
             let path: PathBuf = std::path::absolute(&path).map_err(|error| from_io(path.as_ref(), error))?;
             let path: Arc<Path> = path.into();
-            let workers = Workers::start(Arc::clone(&path), config).await?;
-            Ok(Self { path, config, workers: Arc::new(workers) })
+            Self::start(Place::File(path), config).await
         };
         opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
+    }
+
+    /// Opens the database of a libSQL server; makes the tables if there are none. The address is `http://host:port`; with the
+    /// feature `tls`, also `https://…` or `libsql://…`.
+    ///
+    /// # Errors
+    /// - [`Invalid`](memory_core::ErrorKind::Invalid) for a setting outside its range, and for an address that cannot be reached
+    ///   this way;
+    /// - [`Unavailable`](memory_core::ErrorKind::Unavailable) if the server cannot be reached, or refuses the token;
+    /// - [`Foreign`](memory_core::ErrorKind::Foreign) if it has another program's tables;
+    /// - else as [`open_with`](Self::open_with).
+    #[cfg(feature = "remote")]
+    pub async fn open_remote(url: &str, config: crate::RemoteConfig) -> Result<Self> {
+        let store = config.store;
+        let opened = async {
+            let server = crate::remote::server::Server::new(url, config)?;
+            Self::start(Place::Server(Arc::new(server)), store).await
+        };
+        opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
+    }
+
+    /// Opens a local copy of a server's database at this path, and makes it if there is none. Reads are local and see all that this
+    /// store was told is written; writes go to the server. What others write is seen when the copy is next
+    /// [brought up to date](Self::sync). Opens without the server if the copy is there.
+    ///
+    /// # Errors
+    /// As [`open_remote`](Self::open_remote); [`Foreign`](memory_core::ErrorKind::Foreign) also for a file that is no such copy.
+    #[cfg(feature = "replica")]
+    pub async fn open_replica(path: impl AsRef<Path>, url: &str, config: crate::ReplicaConfig) -> Result<Self> {
+        let store = config.remote.store;
+        let opened = async {
+            let replica = crate::replica::Replica::open(path.as_ref(), url, &config)?;
+            Self::start(Place::Replica(replica), store).await
+        };
+        opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
+    }
+
+    /// Brings the copy up to date with the server as it is now; says how far it has come.
+    ///
+    /// # Errors
+    /// [`Unavailable`](memory_core::ErrorKind::Unavailable) if the server cannot be reached, and
+    /// [`Invalid`](memory_core::ErrorKind::Invalid) for a store that is no copy.
+    #[cfg(feature = "replica")]
+    pub async fn sync(&self) -> Result<Version> {
+        let synced = async {
+            let replica = self
+                .workers
+                .replica()
+                .ok_or_else(|| memory_core::Error::invalid("store", self, "a local copy of a server's database"))?;
+            replica.request()?.await.map_err(|_| crate::error::closed())?
+        };
+        synced.await.map_err(|error: memory_core::Error| error.in_operation("sync"))
+    }
+
+    /// How far the copy has come; `None` for a store that is no copy.
+    #[cfg(feature = "replica")]
+    pub fn sync_status(&self) -> Option<crate::SyncStatus> {
+        self.workers.replica().map(|replica| replica.status().clone())
+    }
+
+    async fn start(place: Place, config: TursoConfig) -> Result<Self> {
+        let path = Arc::clone(place.path());
+        Ok(Self { path, config, workers: Arc::new(Workers::start(place, config).await?) })
     }
 
     /// Looks for everything that can be wrong with the file, and tells what it found, in words; nothing in a sound one. Reads all
@@ -65,6 +128,7 @@ impl TursoStore {
     /// # Errors
     /// The store's own errors. Damage is none.
     pub async fn check(&self) -> Result<Vec<String>> {
+        self.only_of_a_file("check")?;
         let done = self.workers.ask(&self.config, |reader| maintenance::check(&mut reader.session)).await;
         done.map_err(|error| error.in_operation("check"))
     }
@@ -77,6 +141,7 @@ impl TursoStore {
     /// others for what is wrong with file or disk.
     pub async fn backup(&self, to: impl AsRef<Path>) -> Result<Backup> {
         let to = to.as_ref().to_owned();
+        self.only_of_a_file("backup")?;
         let done = self.workers.ask(&self.config, move |reader| maintenance::back_up(&mut reader.session, &to)).await;
         done.map_err(|error| error.in_operation("backup"))
     }
@@ -114,6 +179,7 @@ impl TursoStore {
     /// # Errors
     /// [`Busy`](memory_core::ErrorKind::Busy) if others keep reading or writing; the store's own errors.
     pub async fn vacuum(&self) -> Result<Vacuumed> {
+        self.only_of_a_file("vacuum")?;
         let done = self.workers.on_writer(|writer| maintenance::vacuum(writer.session())).await;
         done.map_err(|error| error.in_operation("vacuum"))
     }
@@ -123,8 +189,18 @@ impl TursoStore {
     /// # Errors
     /// The store's own errors.
     pub async fn checkpoint(&self) -> Result<bool> {
+        self.only_of_a_file("checkpoint")?;
         let done = self.workers.on_writer(|writer| maintenance::checkpoint(writer.session())).await;
         done.map_err(|error| error.in_operation("checkpoint"))
+    }
+
+    /// Refuses what is the server's business.
+    fn only_of_a_file(&self, operation: &'static str) -> Result<()> {
+        if self.workers.is_of_a_file() {
+            return Ok(());
+        }
+        let range = "a local file; the database of a server is looked after there";
+        Err(memory_core::Error::invalid("store", self, range).in_operation(operation))
     }
 
     /// What the store has done since it was opened.
@@ -168,17 +244,23 @@ impl MemoryStore for TursoStore {
 
     async fn scan(&self, scan: &Scan) -> Result<Page> {
         let scan = scan.clone();
-        let (indexed, read) = (read::is_of_index(&scan), move |session: &mut _| read::scan(session, &scan));
-        let done = match indexed {
-            true => self.workers.read_index(&self.config, read).await,
-            false => self.workers.read(&self.config, read).await,
+        let done = if read::is_of_index(&scan) {
+            let announced = scan.clone();
+            let announce = move |session: &mut _| read::announce_scan(session, &announced);
+            self.workers.read_index(&self.config, announce, move |session| read::scan(session, &scan)).await
+        } else {
+            let read =
+                move |session: &mut _| read::announce_scan(session, &scan).and_then(|()| read::scan(session, &scan));
+            self.workers.read(&self.config, read).await
         };
         done.map_err(|error| error.in_operation("scan"))
     }
 
     async fn search(&self, search: &Search) -> Result<Vec<Hit>> {
-        let search = search.clone();
-        let done = self.workers.read_index(&self.config, move |session| search::search(session, &search)).await;
+        let (search, announced) = (search.clone(), search.clone());
+        let announce = move |session: &mut _| search::announce(session, &announced);
+        let done =
+            self.workers.read_index(&self.config, announce, move |session| search::search(session, &search)).await;
         done.map_err(|error| error.in_operation("search"))
     }
 

@@ -30,7 +30,9 @@ pub(crate) fn run(mut session: Session, shared: &Weak<Shared>, woken: &mpsc::Rec
         }
         let Some(shared) = shared.upgrade() else { return };
         work = false;
-        if let Err(error) = look_after(&mut session, &shared) {
+        let done = look_after(&mut session, &shared);
+        session.settle();
+        if let Err(error) = done {
             // Another process was faster, or the store was closed; or what is wrong is told to those who search.
             work = error.is_conflict();
             if !work && error.kind() != ErrorKind::Unavailable {
@@ -77,6 +79,15 @@ fn look_after(session: &mut Session, shared: &Shared) -> Result<()> {
 pub(crate) fn index(writer: &mut Writer, step: Step, counters: &Counters) -> Result<()> {
     writer.derive(|session| step.write(session))?;
     Counters::count(&counters.index_steps);
+    Ok(())
+}
+
+/// Takes in all there is, on the writer's connection.
+#[cfg(feature = "replica")]
+pub(crate) fn catch_up_counted(writer: &mut Writer, counters: &Counters) -> Result<()> {
+    while let Some(step) = Step::read(writer.session(), STEP)? {
+        index(writer, step, counters)?;
+    }
     Ok(())
 }
 

@@ -13,6 +13,12 @@ use tokio::sync::{oneshot, watch};
 
 use crate::error::{closed, from_io, panicked};
 use crate::learned::Deltas;
+#[cfg(feature = "remote")]
+use crate::remote::server::Server;
+#[cfg(feature = "replica")]
+use crate::replica::Replica;
+#[cfg(feature = "remote")]
+use crate::schema::open_server;
 use crate::schema::{open_reader, open_writer};
 use crate::session::{BEGIN_READ, Session};
 use crate::upkeep::{self, catch_up};
@@ -44,6 +50,7 @@ pub(crate) struct Write {
 /// The threads of an open store. They end when this is dropped or [closed](Self::close), after what is queued.
 #[derive(Debug)]
 pub(crate) struct Workers {
+    place: Place,
     shared: Arc<Shared>,
     /// The writer, which ends last, holds the other end until its connection is closed.
     ended: watch::Sender<()>,
@@ -128,7 +135,7 @@ impl Drop for Permit {
 
 impl Workers {
     /// Opens the database and starts the threads.
-    pub(crate) async fn start(path: Arc<Path>, config: TursoConfig) -> Result<Self> {
+    pub(crate) async fn start(place: Place, config: TursoConfig) -> Result<Self> {
         let (ended, running) = watch::channel(());
         let (opened, opening) = oneshot::channel();
         let (writes, write_jobs) = mpsc::channel();
@@ -137,14 +144,15 @@ impl Workers {
         let queues = Queues { writes, reads, wake };
         let shared = Arc::new(Shared { queues: Mutex::new(Some(queues)), counters: Arc::default() });
         let (counters, deltas) = (Arc::clone(&shared.counters), Deltas::default());
-        let database = Database { path: Arc::clone(&path), config, counters, deltas };
+        let path = Arc::clone(place.path());
+        let database = Database { place: place.clone(), config, counters, deltas };
         let threads = Threads { database, shared: Arc::clone(&shared), reads: read_jobs, woken };
         spawn(&path, "knowhow-turso-writer", move || {
             threads.run(&write_jobs, opened);
             drop(running);
         })?;
         opening.await.map_err(|_| closed())??;
-        Ok(Self { shared, ended })
+        Ok(Self { place, shared, ended })
     }
 
     /// Writes a batch.
@@ -172,9 +180,10 @@ impl Workers {
     pub(crate) async fn read_index<T: Send + 'static>(
         &self,
         config: &TursoConfig,
+        announce: impl Fn(&mut Session) -> Result<()> + Send + 'static,
         read: impl Fn(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.ask(config, |reader| reader.read_index(read)).await
+        self.ask(config, |reader| reader.read_index(announce, read)).await
     }
 
     /// Runs something on a reader's connection, outside of transactions.
@@ -215,6 +224,19 @@ impl Workers {
     pub(crate) async fn close(&self) {
         drop(self.shared.lock().take());
         self.ended.closed().await;
+        self.place.close();
+    }
+
+    pub(crate) fn is_of_a_file(&self) -> bool {
+        matches!(self.place, Place::File(_))
+    }
+
+    #[cfg(feature = "replica")]
+    pub(crate) fn replica(&self) -> Option<&Replica> {
+        match &self.place {
+            Place::Replica(replica) => Some(replica),
+            _ => None,
+        }
     }
 
     pub(crate) fn stats(&self) -> TursoStats {
@@ -232,6 +254,7 @@ impl Workers {
             upkeep_failures: load(upkeep_failures),
             writes_waiting: waiting(&self.shared.counters.writes_waiting),
             reads_waiting: waiting(&self.shared.counters.reads_waiting),
+            requests: self.place.requests(),
             connections: waiting(&self.shared.counters.connections),
         }
     }
@@ -240,6 +263,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         drop(self.shared.lock().take());
+        self.place.close();
     }
 }
 
@@ -278,10 +302,89 @@ fn run_on<T: Send + 'static>(
     answered.recv().map_err(|_| closed())?
 }
 
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    File(Arc<Path>),
+    #[cfg(feature = "remote")]
+    Server(Arc<Server>),
+    /// The copy, and what stands for it in messages.
+    #[cfg(feature = "replica")]
+    Replica(Arc<Replica>),
+}
+
+impl Place {
+    /// What stands for it in messages.
+    pub(crate) fn path(&self) -> &Arc<Path> {
+        match self {
+            Self::File(path) => path,
+            #[cfg(feature = "remote")]
+            Self::Server(server) => server.address(),
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => replica.path(),
+        }
+    }
+
+    fn close(&self) {
+        #[cfg(feature = "replica")]
+        if let Self::Replica(replica) = self {
+            replica.close();
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        match self {
+            Self::File(_) => 0,
+            #[cfg(feature = "remote")]
+            Self::Server(server) => server.requests(),
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => replica.server().requests(),
+        }
+    }
+
+    fn open_writer(&self, busy_timeout: Duration) -> Result<Session> {
+        match self {
+            Self::File(path) => open_writer(path, busy_timeout),
+            #[cfg(feature = "remote")]
+            Self::Server(server) => open_server(server),
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => replica.open_writer(),
+        }
+    }
+
+    fn open_reader(&self, busy_timeout: Duration) -> Result<Session> {
+        match self {
+            Self::File(path) => open_reader(path, busy_timeout),
+            #[cfg(feature = "remote")]
+            Self::Server(server) => Ok(Session::to_server(server)),
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => replica.open_reader(busy_timeout),
+        }
+    }
+
+    /// A connection that reads what is to be looked after.
+    fn open_for_upkeep(&self, busy_timeout: Duration) -> Result<Session> {
+        match self {
+            #[cfg(feature = "replica")]
+            Self::Replica(replica) => Ok(Session::to_server(replica.server())),
+            _ => self.open_reader(busy_timeout),
+        }
+    }
+
+    /// Takes note of what came of commits, before their callers do.
+    #[cfg_attr(not(feature = "replica"), expect(unused_variables, reason = "only a copy can be too old"))]
+    fn told(&self, answers: &[Result<Commit>]) {
+        #[cfg(feature = "replica")]
+        if let Self::Replica(replica) = self {
+            replica.told(answers);
+        }
+    }
+}
+
 /// What a thread needs to open a connection.
 #[derive(Clone, Debug)]
 struct Database {
-    path: Arc<Path>,
+    place: Place,
     config: TursoConfig,
     counters: Arc<Counters>,
     deltas: Deltas,
@@ -289,12 +392,16 @@ struct Database {
 
 impl Database {
     fn writer(&self) -> Result<Writer> {
-        let session = self.connect(|| open_writer(&self.path, self.config.busy_timeout))?;
+        let session = self.connect(|| self.place.open_writer(self.config.busy_timeout))?;
         Writer::new(session, self.config.max_bytes)
     }
 
     fn reader(&self) -> Result<Session> {
-        self.connect(|| open_reader(&self.path, self.config.busy_timeout))
+        self.connect(|| self.place.open_reader(self.config.busy_timeout))
+    }
+
+    fn for_upkeep(&self) -> Result<Session> {
+        self.connect(|| self.place.open_for_upkeep(self.config.busy_timeout))
     }
 
     /// Opens again as long as others are opening or closing the file, of which SQLite's own timeout does not know all.
@@ -343,8 +450,9 @@ impl Threads {
         while let Some(work) = queue.next() {
             match work {
                 Work::Run(run) => run(&mut writer),
-                Work::Batches(writes) => write_all(&mut writer, writes, &database.counters),
+                Work::Batches(writes) => write_all(&mut writer, writes, &database),
             }
+            writer.session().settle();
         }
         for other in others {
             let _ = other.join();
@@ -407,7 +515,7 @@ impl Queue<'_> {
     }
 }
 
-fn write_all(writer: &mut Writer, writes: Vec<Write>, counters: &Counters) {
+fn write_all(writer: &mut Writer, writes: Vec<Write>, database: &Database) {
     let (batches, answers): (Vec<Encoded>, Vec<(Answer<Commit>, Permit)>) =
         writes.into_iter().map(|write| (write.batch, (write.answer, write._permit))).unzip();
     let done = catch_unwind(AssertUnwindSafe(|| writer.commit(&batches)));
@@ -415,8 +523,9 @@ fn write_all(writer: &mut Writer, writes: Vec<Write>, counters: &Counters) {
         writer.recover();
         batches.iter().map(|_| Err(panicked(&*payload))).collect()
     });
-    Counters::count(&counters.transactions);
-    counters.commits.fetch_add(done.iter().filter(|done| done.is_ok()).count() as u64, Ordering::Relaxed);
+    database.place.told(&done);
+    Counters::count(&database.counters.transactions);
+    database.counters.commits.fetch_add(done.iter().filter(|done| done.is_ok()).count() as u64, Ordering::Relaxed);
     for ((answer, permit), done) in answers.into_iter().zip(done) {
         drop(permit);
         let _ = answer.send(done);
@@ -435,12 +544,13 @@ fn start(
     let mut others = Vec::with_capacity(database.config.readers + 1);
     for _ in 0..database.config.readers {
         let (jobs, writes) = (Arc::clone(&jobs), shared.queues()?.writes);
-        let run = move |session, counters| run_reader(Reader { session, writes, counters }, &jobs);
-        others.push(open_and_run(database, "knowhow-turso-reader", run)?);
+        let place = database.place.clone();
+        let run = move |session, counters| run_reader(Reader { place, session, writes, counters }, &jobs);
+        others.push(open_and_run(database, "knowhow-turso-reader", Database::reader, run)?);
     }
     let shared = Arc::downgrade(shared);
     let run = move |session, _| upkeep::run(session, &shared, &woken);
-    others.push(open_and_run(database, "knowhow-turso-upkeep", run)?);
+    others.push(open_and_run(database, "knowhow-turso-upkeep", Database::for_upkeep, run)?);
     Ok((writer, others))
 }
 
@@ -448,12 +558,13 @@ fn start(
 fn open_and_run(
     database: &Database,
     name: &str,
+    open: fn(&Database) -> Result<Session>,
     run: impl FnOnce(Session, Arc<Counters>) + Send + 'static,
 ) -> Result<JoinHandle<()>> {
     let (opened, opening) = mpsc::channel();
     let database = database.clone();
-    let path = Arc::clone(&database.path);
-    let thread = spawn(&path, name, move || match database.reader() {
+    let path = Arc::clone(database.place.path());
+    let thread = spawn(&path, name, move || match open(&database) {
         Ok(session) => {
             let _ = opened.send(Ok(()));
             run(session, Arc::clone(&database.counters));
@@ -468,6 +579,8 @@ fn open_and_run(
 
 /// A connection that reads, and the way to the writer.
 pub(crate) struct Reader {
+    #[cfg_attr(not(feature = "replica"), expect(dead_code, reason = "only a copy can be too old"))]
+    place: Place,
     pub(crate) session: Session,
     writes: mpsc::Sender<Job>,
     counters: Arc<Counters>,
@@ -477,15 +590,24 @@ impl Reader {
     /// Reads in a transaction in which the log has been followed to its end.
     fn read_index<T: Send + 'static>(
         &mut self,
+        announce: impl Fn(&mut Session) -> Result<()>,
         read: impl Fn(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         /// Short steps after which the writer, behind whom nobody can append, is asked to do it all.
         const PATIENCE: usize = 4;
+        #[cfg(feature = "replica")]
+        if let Place::Replica(replica) = &self.place {
+            let replica = Arc::clone(replica);
+            return self.read_index_of(&replica, PATIENCE, read);
+        }
         let mut short = 0;
         while short < PATIENCE {
-            let done = self.session.transaction(BEGIN_READ, |session| match indexing::is_behind(session)? {
-                true => Ok(None),
-                false => read(session).map(Some),
+            let done = self.session.transaction(BEGIN_READ, |session| {
+                announce(session)?;
+                match indexing::is_behind(session)? {
+                    true => Ok(None),
+                    false => read(session).map(Some),
+                }
             })?;
             if let Some(done) = done {
                 return Ok(done);
@@ -509,8 +631,52 @@ impl Reader {
     }
 }
 
+#[cfg(feature = "replica")]
+impl Reader {
+    /// The same in a copy, which only the server can have follow the log. If that cannot be reached, or others write all the time, what
+    /// the copy has taken in must do, as long as that is all that this store was told is written.
+    fn read_index_of<T: Send + 'static>(
+        &mut self,
+        replica: &Replica,
+        patience: usize,
+        read: impl Fn(&mut Session) -> Result<T>,
+    ) -> Result<T> {
+        let mut failed = None;
+        for turn in 0..=patience {
+            let all_told = replica.acknowledged();
+            let done = self.session.transaction(BEGIN_READ, |session| {
+                let may_be_behind = turn == patience || failed.is_some();
+                match may_be_behind {
+                    true if indexing::is_behind_of(session, all_told)? => Ok(None),
+                    false if indexing::is_behind(session)? => Ok(None),
+                    _ => read(session).map(Some),
+                }
+            })?;
+            if let Some(done) = done {
+                return Ok(done);
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            let counters = Arc::clone(&self.counters);
+            let caught_up = run_on(&self.writes, move |writer| upkeep::catch_up_counted(writer, &counters));
+            failed = caught_up.and_then(|()| replica.sync()).err().filter(|error| !error.is_conflict());
+        }
+        let message = "others write faster than what is searched can follow";
+        Err(Error::new(ErrorKind::Busy, message))
+    }
+}
+
 fn run_reader(mut reader: Reader, jobs: &Mutex<mpsc::Receiver<Read>>) {
     loop {
+        if let Ok(jobs) = jobs.try_lock()
+            && let Ok(job) = jobs.try_recv()
+        {
+            drop(jobs);
+            job(&mut reader);
+            continue;
+        }
+        reader.session.settle();
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
             Ok(job) => job(&mut reader),
@@ -525,7 +691,13 @@ fn answer_read<T>(reader: &mut Reader, answer: Answer<T>, read: impl FnOnce(&mut
         return;
     }
     Counters::count(&reader.counters.reads);
-    let done = catch_unwind(AssertUnwindSafe(|| read(&mut *reader)));
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(feature = "replica")]
+        if let Place::Replica(replica) = &reader.place {
+            replica.refresh()?;
+        }
+        read(&mut *reader)
+    }));
     let done = done.unwrap_or_else(|payload| {
         reader.session.recover();
         Err(panicked(&*payload))
@@ -548,7 +720,8 @@ mod tests {
     async fn a_request_that_panics_ends_alone() {
         let folder = tempfile::tempdir().unwrap();
         let config = TursoConfig::default().with_readers(1);
-        let workers = Workers::start(folder.path().join("memory.db").into(), config).await.unwrap();
+        let place = Place::File(folder.path().join("memory.db").into());
+        let workers = Workers::start(place, config).await.unwrap();
         let panics = |session: &mut Session| -> Result<()> {
             let _rows = session.query(crate::session::Sql("", "SELECT 1"), vec![])?;
             panic!("as if by accident")

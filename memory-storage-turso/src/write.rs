@@ -59,14 +59,14 @@ fn searched(key: &Key) -> Option<&'static Statements> {
 /// A batch on its way to the writer, encoded already, so that this work is not the writer's.
 #[derive(Debug)]
 pub(crate) struct Encoded {
-    conditions: Vec<Condition>,
-    changes: Vec<EncodedChange>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) changes: Vec<EncodedChange>,
     derivable: bool,
     bytes: usize,
 }
 
 #[derive(Debug)]
-enum EncodedChange {
+pub(crate) enum EncodedChange {
     Document(Document),
     Space(VectorSpace, String),
     Put {
@@ -81,12 +81,12 @@ enum EncodedChange {
 
 /// A record that is searched.
 #[derive(Debug)]
-struct Document {
-    key: Key,
+pub(crate) struct Document {
+    pub(crate) key: Key,
     /// Whether the conditions say that it is not there yet.
-    new: bool,
-    vector: Option<Vector>,
-    body: String,
+    pub(crate) new: bool,
+    pub(crate) vector: Option<Vector>,
+    pub(crate) body: String,
 }
 
 impl Encoded {
@@ -173,6 +173,9 @@ pub(crate) struct Writer {
     synced: bool,
     /// Whether the connection is set to the quota for batches that make room.
     beyond_quota: bool,
+    /// The vector space, once it is known; of a server's database.
+    #[cfg(feature = "remote")]
+    space: Option<VectorSpace>,
 }
 
 /// The most pages of the file: for all batches, and for those that make room.
@@ -202,11 +205,22 @@ impl Writer {
         if let Some(quota) = quota {
             session.script(&format!("PRAGMA max_page_count = {}", quota.pages))?;
         }
-        Ok(Self { session, quota, synced: true, beyond_quota: false })
+        Ok(Self {
+            session,
+            quota,
+            synced: true,
+            beyond_quota: false,
+            #[cfg(feature = "remote")]
+            space: None,
+        })
     }
 
     /// Writes batches, all in one transaction if that succeeds; each is answered for itself.
     pub(crate) fn commit(&mut self, batches: &[Encoded]) -> Vec<Result<Commit>> {
+        #[cfg(feature = "remote")]
+        if self.session.link().is_some() {
+            return crate::remote::commit::commit(&mut self.session, &mut self.space, batches);
+        }
         // Rooms for deletions may be used by nothing else.
         let alone = self.quota.is_some() && batches.iter().any(Encoded::makes_room);
         if batches.len() > 1
@@ -258,13 +272,21 @@ impl Writer {
     }
 
     /// Moves the write-ahead log into the file, unless others are reading or writing; then the last of them does it.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&mut self) {
+        #[cfg(feature = "remote")]
+        if self.session.link().is_some() {
+            return;
+        }
         let _ = self.session.set_busy_timeout(Duration::ZERO);
         let _ = self.session.script("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
     /// Sets what cannot be set within a transaction. What is remembered is what is set, also after a failure.
     fn tune(&mut self, synced: bool, beyond_quota: bool) -> Result<()> {
+        #[cfg(feature = "remote")]
+        if self.session.link().is_some() {
+            return Ok(());
+        }
         if synced != self.synced {
             self.session.script(if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" })?;
             self.synced = synced;
@@ -278,7 +300,7 @@ impl Writer {
     }
 }
 
-fn place(key: &Key) -> Vec<Value> {
+pub(crate) fn place(key: &Key) -> Vec<Value> {
     vec![key.kind().as_str().into(), key_bytes(key).into()]
 }
 

@@ -9,6 +9,8 @@ use memory_core::{Error, ErrorKind, Result};
 use super::coding::{Encoder, Entry, RawKey, Run};
 use super::{Block, corrupt};
 use crate::codec::integer;
+#[cfg(feature = "remote")]
+use crate::remote::program::{Program, guard};
 use crate::session::{BEGIN_READ, Session, Sql};
 
 /// Deltas are merged when there are so many, or when they have as many bytes as a share of the blocks.
@@ -30,6 +32,9 @@ const DELETE: Sql =
 const INSERT: Sql =
     Sql("pattern_blocks", "INSERT INTO pattern_blocks (first, upto, patterns, entries) VALUES (?1, ?2, ?3, ?4)");
 const PRUNE: Sql = Sql("pattern_deltas", "DELETE FROM pattern_deltas WHERE delta <= ?1");
+
+#[cfg(feature = "remote")]
+const UNCHANGED_GUARD: &str = guard!("(SELECT merges FROM state) = ?1", "'another process has merged patterns'");
 
 const LOWEST: RawKey = [0; 17];
 
@@ -157,21 +162,40 @@ impl Merge {
 
     /// Writes the step, within a transaction; a conflict if another process has merged since.
     pub(crate) fn write(&self, session: &mut Session) -> Result<()> {
+        #[cfg(feature = "remote")]
+        if let Some(link) = session.link() {
+            return link.run(&self.program());
+        }
         let merges = session.first(MERGES, vec![], |row| row.count(0))?.unwrap_or_default();
         if merges != self.merges {
             return Err(Error::new(ErrorKind::Conflict, "another process has merged patterns"));
         }
-        session.execute(SET_MERGES, vec![])?;
+        self.statements(|sql, values| session.execute(sql, values).map(drop))
+    }
+
+    /// The same in one request.
+    #[cfg(feature = "remote")]
+    fn program(&self) -> Program {
+        let mut program = Program::new(UNCHANGED_GUARD, vec![integer(self.merges)]);
+        let _: Result<()> = self.statements(|Sql(_, text), values| {
+            program.push(text, values);
+            Ok(())
+        });
+        program
+    }
+
+    fn statements(&self, mut run: impl FnMut(Sql, Vec<Value>) -> Result<()>) -> Result<()> {
+        run(SET_MERGES, vec![])?;
         let before = self.before.map(|key| key.to_vec());
-        session.execute(DELETE, vec![Value::Blob(self.from.to_vec()), before.into()])?;
+        run(DELETE, vec![Value::Blob(self.from.to_vec()), before.into()])?;
         for block in &self.blocks {
             let first = Value::Blob(block.first.to_vec());
             let values = vec![first, integer(block.upto), integer(block.patterns), Value::Blob(block.entries.clone())];
-            session.execute(INSERT, values)?;
+            run(INSERT, values)?;
         }
-        if let Some(done) = self.done {
-            session.execute(PRUNE, vec![integer(done)])?;
+        match self.done {
+            Some(done) => run(PRUNE, vec![integer(done)]),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -36,6 +36,16 @@ const BLOCK: Sql = Sql(
     "SELECT block, first, upto, entries FROM pattern_blocks WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
 );
 const NEXT: Sql = Sql("pattern_blocks", "SELECT first FROM pattern_blocks WHERE first > ?1 ORDER BY first LIMIT 1");
+/// The blocks that have the keys `?1`, a JSON array of hexadecimal numbers; each once.
+#[cfg(feature = "remote")]
+const BLOCKS: Sql = Sql(
+    "pattern_blocks",
+    "WITH wanted AS (
+         SELECT DISTINCT (SELECT first FROM pattern_blocks WHERE first <= unhex(key.value) ORDER BY first DESC LIMIT 1) AS first
+         FROM json_each(?1) AS key)
+     SELECT found.block, found.first, found.upto, found.entries
+     FROM wanted CROSS JOIN pattern_blocks AS found ON found.first = wanted.first",
+);
 const DELTAS: Sql = Sql("pattern_deltas", "SELECT delta FROM pattern_deltas ORDER BY delta");
 const DELTA: Sql = Sql("pattern_deltas", "SELECT version, entries FROM pattern_deltas WHERE delta = ?1");
 const COUNT: Sql = Sql("pattern_blocks", "SELECT coalesce(sum(patterns), 0) FROM pattern_blocks");
@@ -60,6 +70,11 @@ impl Deltas {
         // What is merged is read no more, but by who still looks at an older state.
         let first = there.first().copied().unwrap_or(u64::MAX);
         self.lock().retain(|delta, _| *delta >= first);
+        session.ahead(|| {
+            let known = self.lock();
+            let unknown = there.iter().filter(|delta| !known.contains_key(delta));
+            unknown.map(|delta| (DELTA, vec![integer(*delta)])).collect()
+        })?;
         there.into_iter().map(|delta| Ok((delta, self.read_one(session, delta)?))).collect()
     }
 
@@ -111,6 +126,7 @@ impl Block {
 
     /// The same, with its end.
     fn with_end(session: &mut Session, key: &RawKey) -> Result<Self> {
+        session.ahead(|| [NEXT, BLOCK].map(|sql| (sql, vec![Value::Blob(key.to_vec())])).into())?;
         let end = session.first(NEXT, vec![Value::Blob(key.to_vec())], |row| row.blob(0))?;
         let end = end.map(|bytes| <RawKey>::try_from(bytes.as_slice()).map_err(|_| corrupt("a block", "no first key")));
         Ok(Self { end: end.transpose()?, ..Self::of(session, key)? })
@@ -159,14 +175,60 @@ fn stored((version, pattern): (Version, Pattern)) -> Stored {
 #[derive(Debug)]
 pub(crate) struct Learned {
     deltas: Vec<(u64, Arc<Run>)>,
+    /// Blocks that were fetched together, by their first keys.
+    #[cfg(feature = "remote")]
+    blocks: BTreeMap<RawKey, Block>,
+}
+
+/// What reading these patterns asks first, of a server.
+#[cfg(feature = "remote")]
+pub(crate) fn announced(keys: &[RawKey]) -> Vec<(Sql, Vec<Value>)> {
+    vec![(DELTAS, vec![]), (BLOCKS, vec![json_of(keys)])]
+}
+
+/// What counting patterns asks first.
+pub(crate) fn announced_count() -> Vec<(Sql, Vec<Value>)> {
+    vec![(DELTAS, vec![]), (COUNT, vec![])]
+}
+
+#[cfg(feature = "remote")]
+fn json_of(keys: &[RawKey]) -> Value {
+    let hex = |key: &RawKey| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    serde_json::Value::from_iter(keys.iter().map(hex)).to_string().into()
 }
 
 impl Learned {
     pub(crate) fn read(session: &mut Session) -> Result<Self> {
-        Ok(Self { deltas: session.deltas().read(session)? })
+        Ok(Self {
+            deltas: session.deltas().read(session)?,
+            #[cfg(feature = "remote")]
+            blocks: BTreeMap::new(),
+        })
+    }
+
+    /// The same, to get these patterns. From a server, their blocks come together, each once.
+    #[cfg(feature = "remote")]
+    pub(crate) fn read_for(session: &mut Session, keys: &[RawKey]) -> Result<Self> {
+        let mut learned = Self::read(session)?;
+        if session.is_remote() && !keys.is_empty() {
+            learned.blocks = fetch(session, keys)?;
+        }
+        Ok(learned)
+    }
+
+    /// A block that was fetched and has this key.
+    #[cfg(feature = "remote")]
+    fn fetched(&self, key: &RawKey) -> Option<&Block> {
+        self.blocks.range(..=*key).next_back().map(|(_, block)| block)
     }
 
     pub(crate) fn get(&self, session: &mut Session, key: &RawKey) -> Result<Option<Stored>> {
+        #[cfg(feature = "remote")]
+        if session.is_remote() {
+            let empty = Block { upto: 0, run: None, end: None };
+            let known = self.fetched(key).unwrap_or(&empty).get(key, &self.deltas);
+            return Ok(known.map_err(|damage| corrupt("a block", damage))?.map(stored));
+        }
         let known = Block::of(session, key)?.get(key, &self.deltas).map_err(|damage| corrupt("a block", damage))?;
         Ok(known.map(stored))
     }
@@ -213,6 +275,10 @@ impl Learned {
         let mut changed: Vec<&RawKey> = self.deltas.iter().flat_map(|(_, delta)| delta.keys()).collect();
         changed.sort_unstable();
         changed.dedup();
+        #[cfg(feature = "remote")]
+        if session.is_remote() {
+            return self.count_fetched(session, count, &changed);
+        }
         let mut block: Option<Block> = None;
         for key in changed {
             let fits = block.as_ref().is_some_and(|block| block.end.is_none_or(|end| *key < end));
@@ -223,6 +289,38 @@ impl Learned {
             let had = block.run.as_ref().is_some_and(|run| run.has(key));
             let has = block.get(key, &self.deltas).map_err(|damage| corrupt("a block", damage))?.is_some();
             count = (count + u64::from(has)).saturating_sub(u64::from(had));
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(feature = "remote")]
+fn fetch(session: &mut Session, keys: &[RawKey]) -> Result<BTreeMap<RawKey, Block>> {
+    let mut blocks = BTreeMap::new();
+    let mut rows = session.query(BLOCKS, vec![json_of(keys)])?;
+    while let Some(row) = rows.next()? {
+        let first = row.blob(1)?.try_into().map_err(|_| corrupt("a block", "no first key"))?;
+        let run = parse(row.blob(3)?, format_args!("block {}", row.count(0)?))?;
+        blocks.insert(first, Block { upto: row.count(2)?, run: Some(run), end: None });
+    }
+    Ok(blocks)
+}
+
+#[cfg(feature = "remote")]
+impl Learned {
+    /// Corrects the count of all blocks by what deltas have changed.
+    fn count_fetched(&self, session: &mut Session, mut count: u64, changed: &[&RawKey]) -> Result<u64> {
+        /// Keys that are asked for at once.
+        const TOGETHER: usize = 10_000;
+        for keys in changed.chunks(TOGETHER) {
+            let keys: Vec<RawKey> = keys.iter().map(|key| **key).collect();
+            let part = Self { deltas: self.deltas.clone(), blocks: fetch(session, &keys)? };
+            for key in &keys {
+                let run = part.fetched(key).and_then(|block| block.run.as_ref());
+                let had = run.is_some_and(|run| run.has(key));
+                let has = part.get(session, key)?.is_some();
+                count = (count + u64::from(has)).saturating_sub(u64::from(had));
+            }
         }
         Ok(count)
     }

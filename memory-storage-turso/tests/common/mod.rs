@@ -6,6 +6,9 @@
     reason = "not every test needs everything, and tests may panic"
 )]
 
+#[cfg(feature = "remote")]
+pub(crate) mod sqld;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
