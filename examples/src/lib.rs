@@ -11,6 +11,7 @@ use std::str::FromStr;
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use memory_core::{InMemoryStore, Memory, MemoryBuilder, StoreHealth};
+use memory_storage_redb::RedbStore;
 use memory_storage_turso::TursoStore;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,8 @@ pub enum StoreChoice {
     Memory,
     /// In a database file.
     Turso(PathBuf),
+    /// In a redb file.
+    Redb(PathBuf),
 }
 
 impl FromStr for StoreChoice {
@@ -50,7 +53,8 @@ impl FromStr for StoreChoice {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
             Some(("turso", path)) if !path.is_empty() => Ok(Self::Turso(path.into())),
-            _ => Err("allowed: memory, turso:PATH".to_owned()),
+            Some(("redb", path)) if !path.is_empty() => Ok(Self::Redb(path.into())),
+            _ => Err("allowed: memory, turso:PATH, redb:PATH".to_owned()),
         }
     }
 }
@@ -64,6 +68,7 @@ impl StoreChoice {
         Ok(match self {
             Self::Memory => builder.store(InMemoryStore::new()).build().await?,
             Self::Turso(path) => builder.store(TursoStore::open(path).await?).build().await?,
+            Self::Redb(path) => builder.store(RedbStore::open(path).await?).build().await?,
         })
     }
 

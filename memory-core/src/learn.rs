@@ -10,8 +10,8 @@ use crate::habit::{run, task_signature};
 use crate::state::{self, Again, Class};
 use crate::text::error_signature;
 use crate::{
-    Counts, Episode, Error, Evidence, HeuristicId, Key, LearnerId, Move, Pattern, PatternId, PatternKind, Result, Scope,
-    Step, Support, Trust,
+    Counts, Episode, Error, Evidence, HeuristicId, Key, LearnerId, Move, Pattern, PatternId, PatternKind, Result,
+    Scope, Step, Support, Trust,
 };
 
 /// Names every learner; random, fixed for ever.

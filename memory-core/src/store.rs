@@ -251,9 +251,9 @@ impl Batch {
         self
     }
 
-    /// Adds evidence to add to a pattern.
+    /// Adds a pattern whose evidence is to be added.
     #[must_use]
-    pub fn add(mut self, pattern: Pattern) -> Self {
+    pub fn add_pattern(mut self, pattern: Pattern) -> Self {
         self.changes.push(Change::Add(pattern));
         self
     }

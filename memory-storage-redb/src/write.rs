@@ -2,8 +2,8 @@
 
 use memory_core::index::Entry;
 use memory_core::{
-    Batch, Change, Commit, Condition, Durability, Error, ErrorKind, Key, LoggedEpisode, Record, RecordKind, Result,
-    StoredNote, Vector, VectorSpace, Version, check_vector,
+    Batch, Change, Commit, Condition, Durability, Error, ErrorKind, Key, LoggedEpisode, Pattern, Record, RecordKind,
+    Result, StoredNote, Vector, VectorSpace, Version, check_vector,
 };
 use redb::{ReadableTable, Table, WriteTransaction};
 
@@ -15,9 +15,6 @@ use crate::tables::{
     read_feed_row, scope_text, scoped_key,
 };
 
-/// An episode whose payload has no more bytes is small enough as JSON, which is at most 24 times as long: no field grows more.
-const SURELY_SMALL: usize = memory_core::Episode::MAX_ENCODED_BYTES / 25;
-
 /// A batch on its way to the writer, with all done that is not the writer's.
 pub(crate) struct Prepared {
     conditions: Vec<Condition>,
@@ -27,6 +24,7 @@ pub(crate) struct Prepared {
 
 enum PreparedChange {
     Put(Box<Put>),
+    Add(Box<Pattern>),
     Delete(Key),
 }
 
@@ -42,6 +40,7 @@ struct Put {
 
 impl Prepared {
     pub(crate) fn new(batch: &Batch) -> Result<Self> {
+        batch.validate()?;
         let changes = batch.changes.iter().map(PreparedChange::new).collect::<Result<_>>()?;
         Ok(Self { conditions: batch.conditions.clone(), changes, derivable: batch.derivable })
     }
@@ -51,6 +50,7 @@ impl Prepared {
         self.changes.into_iter().zip(versions).filter_map(|(change, version)| {
             Some(match change {
                 PreparedChange::Put(put) => searching::Change::Put(version?, put.entry),
+                PreparedChange::Add(_) => return None,
                 PreparedChange::Delete(key) => searching::Change::Remove(version?, key),
             })
         })
@@ -61,18 +61,15 @@ impl PreparedChange {
     fn new(change: &Change) -> Result<Self> {
         let record = match change {
             Change::Put(record) => record,
+            Change::Add(pattern) => return Ok(Self::Add(Box::new(pattern.clone()))),
             Change::Delete(key) => return Ok(Self::Delete(key.clone())),
         };
         let encoded = encode(record)?;
         let (mut vector, mut space) = (None, None);
         match record {
-            Record::Episode(LoggedEpisode { episode, vector: own }) => {
-                if encoded.payload() > SURELY_SMALL {
-                    episode.check_encoded_size()?;
-                }
+            Record::Episode(LoggedEpisode { vector: own, .. }) | Record::Note(StoredNote { vector: own, .. }) => {
                 vector = own.clone();
             }
-            Record::Note(StoredNote { vector: own, .. }) => vector = own.clone(),
             Record::Space(own) => space = Some(own.clone()),
             _ => {}
         }
@@ -146,9 +143,23 @@ impl<'a> WriteTables<'a> {
         if let Some(refused) = self.refusal(batch)? {
             return Ok(Err(refused));
         }
-        let versions = batch.changes.iter().map(|change| match change {
-            PreparedChange::Put(put) => self.put(put).map(Some),
-            PreparedChange::Delete(key) => self.delete(key),
+        let mut of_patterns = None;
+        let versions = batch.changes.iter().map(|change| {
+            let pattern = match change {
+                PreparedChange::Put(put) => matches!(put.key, Key::Pattern(_) | Key::Habit(_)),
+                PreparedChange::Add(_) => true,
+                PreparedChange::Delete(key) => matches!(key, Key::Pattern(_) | Key::Habit(_)),
+            };
+            let version = if pattern { of_patterns } else { None }.unwrap_or(Version(self.state.version + 1));
+            if pattern {
+                of_patterns = Some(version);
+                self.state.version = self.state.version.max(version.0);
+            }
+            match change {
+                PreparedChange::Put(put) => self.put(put, version).map(Some),
+                PreparedChange::Add(pattern) => self.add(pattern, version).map(Some),
+                PreparedChange::Delete(key) => self.delete(key, version),
+            }
         });
         let versions = versions.collect::<Result<Vec<_>>>()?;
         let durability = if batch.derivable { Durability::Volatile } else { Durability::Durable };
@@ -181,10 +192,7 @@ impl<'a> WriteTables<'a> {
                         return Ok(Some(error));
                     }
                 }
-                PreparedChange::Delete(Key::Space) => {
-                    return Ok(Some(Error::invalid("delete", "the vector space", "other records")));
-                }
-                PreparedChange::Delete(_) => {}
+                PreparedChange::Add(_) | PreparedChange::Delete(_) => {}
             }
         }
         Ok(None)
@@ -195,11 +203,27 @@ impl<'a> WriteTables<'a> {
         row.map(|row| codec::version(key, row.value())).transpose()
     }
 
-    fn put(&mut self, put: &Put) -> Result<Version> {
+    /// Adds to the pattern that is there, or puts it.
+    fn add(&mut self, pattern: &Pattern, version: Version) -> Result<Version> {
+        let key = pattern.key();
+        let row = self.records.get(&*key_bytes(&key)).map_err(|error| self.file.error(error))?;
+        let known = row.map(|row| codec::decode(&key, row.value(), None)).transpose()?;
+        let sum = match known.map(|stored| stored.record) {
+            Some(Record::Pattern(mut known)) => {
+                known.add(pattern);
+                known
+            }
+            _ => pattern.clone(),
+        };
+        let record = Record::Pattern(sum);
+        let (encoded, scope) = (encode(&record)?, scope_text(record.scope()).to_owned());
+        self.put(&Put { key, scope, encoded, vector: None, entry: None, space: None }, version)
+    }
+
+    fn put(&mut self, put: &Put, version: Version) -> Result<Version> {
         let Put { key, scope, encoded, vector, entry, space } = put;
         let failed = |error| self.file.error(error);
-        self.state.version += 1;
-        let version = Version(self.state.version);
+        self.state.version = self.state.version.max(version.0);
         let bytes = key_bytes(key);
         let row = self.records.insert(&*bytes, &encoded.at(version)[..]).map_err(failed)?;
         let before = row.map(|row| Before::of(key, row.value())).transpose()?;
@@ -217,12 +241,11 @@ impl<'a> WriteTables<'a> {
         Ok(version)
     }
 
-    fn delete(&mut self, key: &Key) -> Result<Option<Version>> {
+    fn delete(&mut self, key: &Key, version: Version) -> Result<Option<Version>> {
         let failed = |error| self.file.error(error);
         let row = self.records.remove(&*key_bytes(key)).map_err(failed)?;
         let Some(before) = row.map(|row| Before::of(key, row.value())).transpose()? else { return Ok(None) };
-        self.state.version += 1;
-        let version = Version(self.state.version);
+        self.state.version = self.state.version.max(version.0);
         if matches!(key, Key::Episode(_) | Key::Note(_)) {
             remove_vector(&mut self.vectors, key).map_err(failed)?;
         }

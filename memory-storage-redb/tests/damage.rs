@@ -237,6 +237,22 @@ fn index_of(path: &Path) -> PathBuf {
     PathBuf::from(format!("{}.index", path.display()))
 }
 
+/// The key of the record whose row has this key.
+fn store_key(row: &[u8]) -> Key {
+    let id = |bytes: &[u8]| uuid::Uuid::from_slice(&bytes[..16]).unwrap();
+    match row {
+        [1] => Key::Space,
+        [2, rest @ ..] => Key::Watermark(memory_core::LearnerId::new(id(rest))),
+        [3, rest @ ..] => Key::Episode(memory_core::EpisodeId::new(id(rest))),
+        [4, rest @ ..] => Key::Open(memory_core::EpisodeId::new(id(rest))),
+        [5, rest @ ..] => Key::Step(memory_core::EpisodeId::new(id(rest)), 0),
+        [6, rest @ ..] => Key::Pattern(memory_core::PatternId::new(id(rest))),
+        [7, rest @ ..] => Key::Habit(memory_core::PatternId::new(id(rest))),
+        [8, rest @ ..] => Key::Note(memory_core::NoteId::new(id(rest))),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// In a process of its own: what ends the process, such as a stack that overflows, fails this test and names the case.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_an_error_or_the_right_answer() {
@@ -311,8 +327,16 @@ async fn values_that_were_changed_are_told() {
             }
         }
         assert_eq!(told, 1, "{name}: {changed:02x?}");
-        // One bad record does not keep others from being written.
-        store.commit(&Batch::new().put(samples::watermark(900, 1))).await.unwrap();
+        // One bad record does not keep others from being written, also together with it.
+        let key = store_key(&changed);
+        let replace = whole.records[&key].record.clone();
+        let (replace, new) = (Batch::new().put(replace), Batch::new().put(samples::watermark(900, 1)));
+        let (replaced, put) = tokio::join!(store.commit(&replace), store.commit(&new));
+        put.unwrap();
+        assert!(replaced.is_ok() == (name == "vectors"), "{key:?}: {replaced:?}");
+        store.commit(&Batch::new().put(samples::watermark(901, 1))).await.unwrap();
+        let found = store.get_one(samples::watermark(901, 1).key()).await.unwrap();
+        assert_eq!(found.unwrap().record, samples::watermark(901, 1));
         store.close().await.unwrap();
     }
 }

@@ -1,5 +1,4 @@
 //! Many callers at once: all are served or refused, in order, and nobody who waits blocks the others.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -31,7 +31,7 @@ const MOST_UNPROJECTED: u64 = 4 * STEP;
 /// The kinds of records that hold patterns.
 const KINDS: [RecordKind; 2] = [RecordKind::Pattern, RecordKind::Habit];
 /// How often a conditional batch is tried again when others got in between.
-const TRIES: usize = 100;
+pub(crate) const TRIES: usize = 100;
 
 /// What a learner knows of a store, and how it keeps up with the log.
 #[derive(Debug)]
@@ -40,6 +40,9 @@ pub(crate) struct Projection {
     learner: Learner,
     id: LearnerId,
     tail: Mutex<Tail>,
+    /// Held from reading the watermark to writing it, so that a long batch of this engine is not always overtaken by short ones.
+    /// What is right does not hang on it: other processes do not have it.
+    moving: Mutex<()>,
     /// Completions of this process since its last step.
     behind: watch::Sender<u64>,
 }
@@ -95,7 +98,8 @@ pub struct Rebuilt {
 
 impl Projection {
     pub(crate) fn new(store: Arc<dyn MemoryStore>, learner: Learner) -> Self {
-        Self { store, learner, id: learner.id(), tail: Mutex::default(), behind: watch::channel(0).0 }
+        let (tail, moving) = (Mutex::default(), Mutex::default());
+        Self { store, learner, id: learner.id(), tail, moving, behind: watch::channel(0).0 }
     }
 
     pub(crate) fn learner(&self) -> &Learner {
@@ -187,6 +191,7 @@ impl Projection {
 
     /// One projection step: `None` at the end of the log.
     async fn step(&self) -> Result<Option<u64>> {
+        let _one_at_a_time = self.moving.lock().await;
         let base = self.base().await?;
         let (mut learned, mut position, mut folded) = (Knowledge::default(), base.position, 0);
         while folded < STEP {
@@ -205,7 +210,7 @@ impl Projection {
         if folded == 0 {
             return Ok(None);
         }
-        let batch = learned.into_patterns().into_iter().fold(self.batch_at(base, position), Batch::add);
+        let batch = learned.into_patterns().into_iter().fold(self.batch_at(base, position), Batch::add_pattern);
         self.store.commit(&batch.as_derivable()).await?;
         tracing::debug!(episodes = folded, position = position.0, "projected");
         Ok(Some(folded))
@@ -341,14 +346,20 @@ impl Projection {
 
     /// Deletes a completed episode and takes away what was learned from it, in one batch.
     pub(crate) async fn unlearn(&self, scope: &Scope, id: EpisodeId) -> Result<()> {
-        let gone = self.unlearn_all(Some(scope), &[id]).await?;
+        let gone = self.unlearn_all(Some(scope), &[id], TRIES).await?;
         if gone.is_empty() { Err(not_found(id)) } else { Ok(()) }
     }
 
     /// Deletes those of these completed episodes that are there, and of this scope, and takes away what was learned from them,
-    /// in one batch; gives their ids.
-    pub(crate) async fn unlearn_all(&self, scope: Option<&Scope>, ids: &[EpisodeId]) -> Result<Vec<EpisodeId>> {
-        retry(|| async move {
+    /// in one batch, which is tried so many times; gives their ids.
+    pub(crate) async fn unlearn_all(
+        &self,
+        scope: Option<&Scope>,
+        ids: &[EpisodeId],
+        tries: usize,
+    ) -> Result<Vec<EpisodeId>> {
+        retry_up_to(tries, || async move {
+            let _one_at_a_time = self.moving.lock().await;
             let mut keys = vec![Key::Watermark(self.id)];
             // Each once, whatever is asked for: what it showed can be taken away but once.
             let mut seen = HashSet::new();
@@ -485,9 +496,13 @@ async fn wait_for_quiet(behind: &mut watch::Receiver<u64>) {
 }
 
 /// Tries again as long as others get in between.
-pub(crate) async fn retry<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+pub(crate) async fn retry<T, F: Future<Output = Result<T>>>(attempt: impl FnMut() -> F) -> Result<T> {
+    retry_up_to(TRIES, attempt).await
+}
+
+async fn retry_up_to<T, F: Future<Output = Result<T>>>(tries: usize, mut attempt: impl FnMut() -> F) -> Result<T> {
     let mut result = attempt().await;
-    for _ in 1..TRIES {
+    for _ in 1..tries {
         match &result {
             Err(error) if error.is_conflict() => tokio::task::yield_now().await,
             _ => return result,

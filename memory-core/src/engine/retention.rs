@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::projection::log_after;
+use super::projection::{TRIES, log_after};
 use super::{Inner, Memory};
 use crate::{EpisodeId, Error, Filter, MemoryStore as _, Result, Scope, Version};
 
@@ -19,6 +19,8 @@ pub(super) const RETENTION_PERIOD: Duration = Duration::from_secs(3_600);
 pub(super) const FIRST_RETENTION: Duration = Duration::from_secs(60);
 /// Episodes that one batch removes at most.
 const REMOVED_TOGETHER: usize = 256;
+/// How often a batch of several is tried before it is halved.
+const TRIES_TOGETHER: usize = 4;
 /// How many of the removed episodes are named.
 const MOST_NAMED: usize = 1_000;
 
@@ -92,6 +94,14 @@ pub struct Removed {
     pub ids: Vec<EpisodeId>,
 }
 
+impl Removed {
+    fn add(&mut self, gone: Vec<EpisodeId>) {
+        self.episodes += gone.len() as u64;
+        let room = MOST_NAMED - self.ids.len();
+        self.ids.extend(gone.into_iter().take(room));
+    }
+}
+
 /// What an engine keeps by itself.
 #[derive(Debug)]
 pub(super) struct Retention {
@@ -150,19 +160,22 @@ impl Inner {
         waiting: &AtomicU64,
     ) -> Result<Removed> {
         policy.validate()?;
-        let due = self.not_kept(scope, policy).await?;
-        let (mut removed, mut left) = (Removed::default(), due.len());
-        for due in due.chunks(REMOVED_TOGETHER) {
-            waiting.store(left as u64, Ordering::Relaxed);
-            let ids: Vec<EpisodeId> = due.iter().map(|(_, id)| *id).collect();
-            let gone = match self.projection.unlearn_all(scope, &ids).await {
-                Ok(gone) => gone,
+        let due: Vec<EpisodeId> = self.not_kept(scope, policy).await?.into_iter().map(|(_, id)| id).collect();
+        let (mut removed, mut rest, mut together) = (Removed::default(), &due[..], REMOVED_TOGETHER);
+        while !rest.is_empty() {
+            waiting.store(rest.len() as u64, Ordering::Relaxed);
+            let (now, later) = rest.split_at(together.min(rest.len()));
+            let tries = if now.len() > 1 { TRIES_TOGETHER } else { TRIES };
+            match self.projection.unlearn_all(scope, now, tries).await {
+                Ok(gone) => {
+                    rest = later;
+                    together = REMOVED_TOGETHER.min(together * 2);
+                    removed.add(gone);
+                }
+                // Another process projects faster than this one can write so much.
+                Err(error) if error.is_conflict() && now.len() > 1 => together = now.len() / 2,
                 Err(error) => return Err(error.adding(format_args!("{} were removed before", removed.episodes))),
-            };
-            left -= due.len();
-            removed.episodes += gone.len() as u64;
-            let room = MOST_NAMED - removed.ids.len();
-            removed.ids.extend(gone.into_iter().take(room));
+            }
         }
         waiting.store(0, Ordering::Relaxed);
         Ok(removed)

