@@ -1,0 +1,9 @@
+//! The hot cache.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bounds;
+mod coherence;
+mod common;
+mod contract;
+mod failures;
+mod files;
