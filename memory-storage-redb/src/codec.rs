@@ -55,8 +55,9 @@ pub(crate) struct Encoded(Vec<u8>);
 
 impl Encoded {
     /// The bytes of the record as of this version.
-    pub(crate) fn at(self, version: Version) -> Vec<u8> {
-        let Self(mut bytes) = self;
+    pub(crate) fn at(&self, version: Version) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len() + CHECKSUM);
+        bytes.extend_from_slice(&self.0);
         bytes[VERSION].copy_from_slice(&version.0.to_le_bytes());
         let checksum = xxh3_64(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());

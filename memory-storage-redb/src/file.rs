@@ -39,6 +39,23 @@ pub(crate) struct Options {
     pub(crate) check: bool,
 }
 
+/// How a transaction ends that went well.
+#[derive(Debug)]
+pub(crate) enum End<T> {
+    /// It is written.
+    Commit(T),
+    /// There was nothing to write.
+    Abort(T),
+}
+
+impl<T> End<T> {
+    fn into_inner(self) -> T {
+        match self {
+            Self::Commit(done) | Self::Abort(done) => done,
+        }
+    }
+}
+
 /// An open database file. No other process can open it meanwhile.
 pub(crate) struct File {
     path: Arc<Path>,
@@ -128,6 +145,15 @@ impl File {
         durability: Durability,
         work: impl FnOnce(&WriteTransaction) -> Result<T>,
     ) -> Result<T> {
+        self.write_or_not(durability, |transaction| work(transaction).map(End::Commit)).map(End::into_inner)
+    }
+
+    /// The same, where the work may turn out to be none.
+    pub(crate) fn write_or_not<T>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&WriteTransaction) -> Result<End<T>>,
+    ) -> Result<End<T>> {
         let transaction = self.guarded(|| {
             let mut transaction = self.database.begin_write().map_err(|error| self.error(error))?;
             transaction.set_durability(durability).map_err(|error| self.error(error))?;
@@ -135,9 +161,13 @@ impl File {
         })?;
         // The transaction must outlive a panic of the work: it ends in a call of its own, guarded for itself.
         match self.guarded(|| work(&transaction)) {
-            Ok(done) => {
+            Ok(End::Commit(done)) => {
                 self.guarded(|| transaction.commit().map_err(|error| self.error(error)))?;
-                Ok(done)
+                Ok(End::Commit(done))
+            }
+            Ok(End::Abort(done)) => {
+                self.guarded(|| transaction.abort().map_err(|error| self.error(error)))?;
+                Ok(End::Abort(done))
             }
             Err(error) => {
                 // What was wrong first is what is told.

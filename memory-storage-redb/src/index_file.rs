@@ -9,16 +9,24 @@
 //! random token, and the database says, durably and *before* the snapshot is written, which tokens it takes: the new one, and
 //! the last, in case the new file is never written. A database that says so holds all that the snapshot was made of, because
 //! the token is committed after that.
+//!
+//! # Whether the database was changed
+//! redb trusts a file that was closed in order, and a damaged page that it trusts can end the process: it panics in a place that
+//! cannot be caught. Checking all pages takes more than a second for each gigabyte. So whoever closes a database [stamps](stamp)
+//! the snapshot with the size of the database and the moment of its last change, and it need not be checked as long as
+//! [that is so](is_as_it_was_closed). What comes back from a copy, was cut off or edited is checked.
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use memory_core::index::HybridIndex;
 use memory_core::{Error, ErrorKind, Result};
 use redb::{ReadableTable, WriteTransaction};
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::from_io;
 use crate::file::{ABOUT, File};
@@ -26,14 +34,21 @@ use crate::file::{ABOUT, File};
 /// The row of [`ABOUT`] that holds the tokens, 16 bytes each, the last one last.
 const TOKENS: &str = "index";
 
-/// What the file begins with. The token follows, then the bytes of the index, which have a checksum of their own.
+/// What the file begins with. The token follows, then the [`Stamp`], then the bytes of the index, which have a checksum of their
+/// own.
 const MAGIC: [u8; 16] = *b"knowhow index 1\n";
+
+/// Where the stamp stands.
+const STAMP: usize = 32;
+
+/// Size of the database, seconds and nanoseconds of its last change, and a checksum; zeros for a database that is open.
+type Stamp = [u8; 32];
 
 /// Names one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token([u8; 16]);
 
-/// Announces a snapshot in a transaction, which must be durable before the snapshot is [written](write), and must come
+/// Announces a snapshot in a transaction, which must be durable before the snapshot is [written](write()), and must come
 /// after everything that the snapshot holds.
 pub(crate) fn announce(file: &File, transaction: &WriteTransaction) -> Result<Token> {
     let token = Token(Uuid::now_v7().into_bytes());
@@ -54,7 +69,8 @@ pub(crate) fn announce(file: &File, transaction: &WriteTransaction) -> Result<To
 pub(crate) fn write(database: &Path, token: Token, index: &[u8]) -> Result<()> {
     let path = beside(database, ".index");
     let aside = beside(database, ".index.new");
-    let written = write_synced(&aside, &[&MAGIC, &token.0, index]).and_then(|()| fs::rename(&aside, &path));
+    let written =
+        write_synced(&aside, &[&MAGIC, &token.0, &Stamp::default(), index]).and_then(|()| fs::rename(&aside, &path));
     written.and_then(|()| sync_folder(&path)).map_err(|error| from_io(&path, error))
 }
 
@@ -74,6 +90,39 @@ pub(crate) fn read(file: &File) -> Result<Option<HybridIndex>> {
             Ok(None)
         }
     }
+}
+
+/// Says in the snapshot that the database was just closed in order. Nothing is wrong if it is not said: then it is checked.
+pub(crate) fn stamp(database: &Path) {
+    let write = |stamp: Stamp| {
+        let mut file = fs::OpenOptions::new().write(true).open(beside(database, ".index"))?;
+        file.seek(SeekFrom::Start(STAMP as u64))?;
+        file.write_all(&stamp)
+    };
+    if let Err(error) = stamp_of(database).and_then(write)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!(path = %database.display(), %error, "the database will be checked when it is opened next");
+    }
+}
+
+/// Whether the database is as it was closed last, as far as size and time tell.
+pub(crate) fn is_as_it_was_closed(database: &Path) -> bool {
+    let mut head = [0; STAMP + size_of::<Stamp>()];
+    let read = fs::File::open(beside(database, ".index")).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && stamp_of(database).is_ok_and(|stamp| head[STAMP..] == stamp)
+}
+
+fn stamp_of(database: &Path) -> io::Result<Stamp> {
+    let metadata = fs::metadata(database)?;
+    let changed = metadata.modified()?.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    let mut stamp = Stamp::default();
+    stamp[..8].copy_from_slice(&metadata.len().to_le_bytes());
+    stamp[8..16].copy_from_slice(&changed.as_secs().to_le_bytes());
+    stamp[16..24].copy_from_slice(&u64::from(changed.subsec_nanos()).to_le_bytes());
+    let checksum = xxh3_64(&stamp[..24]);
+    stamp[24..].copy_from_slice(&checksum.to_le_bytes());
+    Ok(stamp)
 }
 
 /// Takes the snapshot away, so that the index is made anew next time.
@@ -120,11 +169,9 @@ fn read_index(path: &Path, tokens: &[u8]) -> Result<Option<HybridIndex>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed)?,
     };
-    let mut head = [0; 32];
-    let (magic, token) = match file.read_exact(&mut head) {
-        Ok(()) => head.split_at(MAGIC.len()),
-        Err(error) => return Err(failed(error)),
-    };
+    let mut head = [0; STAMP + size_of::<Stamp>()];
+    file.read_exact(&mut head).map_err(failed)?;
+    let (magic, token) = head[..STAMP].split_at(MAGIC.len());
     if magic != MAGIC {
         return Err(Error::new(ErrorKind::Corrupt, "it is of another format"));
     }

@@ -74,6 +74,26 @@ pub(crate) enum Change {
     Remove(Version, Key),
 }
 
+impl Change {
+    /// Whether it is of a record that is searched.
+    pub(crate) fn is_searched(&self) -> bool {
+        match self {
+            Self::Put(_, entry) => entry.is_some(),
+            Self::Remove(_, key) => matches!(key, Key::Episode(_) | Key::Note(_)),
+        }
+    }
+
+    /// Makes the index follow it.
+    pub(crate) fn apply_to(self, index: &mut HybridIndex) {
+        match self {
+            Self::Put(version, Some(entry)) => index.put(version, *entry),
+            // The key of what is never in the index: only the version counts.
+            Self::Put(version, None) => index.remove(version, &Key::Space),
+            Self::Remove(version, key) => index.remove(version, &key),
+        }
+    }
+}
+
 /// The tables of one read transaction, among them the vectors.
 pub(crate) trait Tables: Send + Sync + 'static {
     /// The table of vectors.
@@ -101,15 +121,15 @@ impl<T: Tables> Searching<T> {
     pub(crate) fn advance(&self, changes: impl IntoIterator<Item = Change>, tables: T) {
         let tables = Arc::new(tables);
         let mut state = self.write();
-        for change in changes {
-            match change {
-                Change::Put(version, Some(entry)) => state.index.put(version, *entry),
-                // The key of what is never in the index: only the version counts.
-                Change::Put(version, None) => state.index.remove(version, &Key::Space),
-                Change::Remove(version, key) => state.index.remove(version, &key),
-            }
-        }
+        changes.into_iter().for_each(|change| change.apply_to(&mut state.index));
         state.tables = tables;
+    }
+
+    /// Takes another index, and the tables of the moment it is of, in place of the present one.
+    pub(crate) fn replace(&self, index: HybridIndex, tables: T) {
+        let new = State { index, tables: Arc::new(tables) };
+        // The old one is dropped when nobody waits.
+        drop(std::mem::replace(&mut *self.write(), new));
     }
 
     /// The tables of the present moment, to read from as long as they are held.

@@ -177,8 +177,8 @@ impl Contents {
 
     /// What the tables hold; and whether that is less than there was, because the index is lost.
     pub(super) fn load(tables: Tables, config: &CacheConfig) -> Result<(Self, bool)> {
-        let state = tables.state()?.unwrap_or_default();
-        let index = tables.index()?.filter(|index| index.version() <= state.version);
+        let state = tables.state()?;
+        let index = tables.index()?;
         let lost = index.is_none() && state != State::default();
         let mut rows = SecondChance::new(config.episodes, config.bytes);
         let mut all = tables.reading()?.rows()?;
@@ -351,14 +351,15 @@ impl Contents {
         if !is_alive(row.read_at) {
             return only(true);
         }
-        if row.version(key)? != version {
+        let vector = read(&self.vectors).get(key).cloned();
+        let vector = vector.map_or_else(|| reading.vector(key), Ok)?;
+        let stored = row.stored(key, vector)?;
+        if stored.version != version {
             return only(false);
         }
         // It was asked for, and stays.
         read(&self.rows).get(key);
-        let vector = read(&self.vectors).get(key).cloned();
-        let vector = vector.map_or_else(|| reading.vector(key), Ok)?;
-        row.stored(key, vector).map(|stored| Has::Whole(Some(Box::new(stored))))
+        Ok(Has::Whole(Some(Box::new(stored))))
     }
 
     /// Keeps records that are of the versions that the cache knows; says how many others had to make room.

@@ -3,7 +3,6 @@
 //! A file may be thrown away only if it is known to be the file of a cache: it opens, and says so. What cannot be opened at all may be
 //! somebody's data and is moved aside; what is somebody else's is left alone.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,24 +11,23 @@ use redb::backends::InMemoryBackend;
 
 use super::stats::CacheMode;
 use super::tables::{LAYOUT, Tables};
+use crate::config::Check;
 use crate::error::from_io;
 use crate::file::{File, Options};
 use crate::index_file;
 
 /// Where a cache keeps what it holds.
+#[derive(Debug)]
 pub(super) enum Place {
     Memory,
     File(Arc<Path>),
-    /// What a test makes.
-    #[cfg(test)]
-    Backend(Box<dyn Fn() -> Result<Tables> + Send + Sync>),
 }
 
 /// Bytes of a file that redb keeps in memory. What is read the most are vectors, which the cache itself keeps.
-const FILE_OPTIONS: Options = Options { cache_bytes: 8 << 20, check: false };
+const FILE_IN_MEMORY: usize = 8 << 20;
 
 /// Bytes that redb keeps of what is in memory anyway.
-const MEMORY_OPTIONS: Options = Options { cache_bytes: 1 << 20, check: false };
+const MEMORY_IN_MEMORY: usize = 1 << 20;
 
 /// What errors call a place in memory.
 const MEMORY: &str = "(memory)";
@@ -42,9 +40,10 @@ impl Place {
     pub(super) fn open(&self) -> Result<Tables> {
         match self {
             Self::Memory => in_memory(),
-            Self::File(path) => Ok(Tables::new(File::open(Arc::clone(path), &LAYOUT, FILE_OPTIONS)?, true)),
-            #[cfg(test)]
-            Self::Backend(make) => make(),
+            Self::File(path) => {
+                let options = Options { cache_bytes: FILE_IN_MEMORY, check: Check::IfChanged.applies_to(path) };
+                Ok(Tables::new(File::open(Arc::clone(path), &LAYOUT, options)?, true))
+            }
         }
     }
 
@@ -52,7 +51,7 @@ impl Place {
     pub(super) fn name(&self) -> Arc<Path> {
         match self {
             Self::File(path) => Arc::clone(path),
-            _ => Path::new(MEMORY).into(),
+            Self::Memory => Path::new(MEMORY).into(),
         }
     }
 
@@ -60,7 +59,7 @@ impl Place {
     pub(super) fn mode(&self) -> CacheMode {
         match self {
             Self::Memory => CacheMode::InMemory(None),
-            _ => CacheMode::Persistent,
+            Self::File(_) => CacheMode::Persistent,
         }
     }
 
@@ -84,12 +83,6 @@ impl Place {
 
 /// A place in memory.
 pub(super) fn in_memory() -> Result<Tables> {
-    let file = File::in_backend(InMemoryBackend::new(), MEMORY, &LAYOUT, MEMORY_OPTIONS)?;
-    Ok(Tables::new(file, false))
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.name(), f)
-    }
+    let options = Options { cache_bytes: MEMORY_IN_MEMORY, check: false };
+    Ok(Tables::new(File::in_backend(InMemoryBackend::new(), MEMORY, &LAYOUT, options)?, false))
 }

@@ -505,3 +505,70 @@ impl Shelf {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use memory_core::testkit::samples::{episode, logged};
+    use memory_core::{FeedEntry, Record};
+
+    use super::*;
+
+    /// What a feed tells of one record, from here on.
+    fn told(cursor: Cursor, version: u64, record: &Record, complete: bool) -> Told {
+        let (version, key) = (Version(version), record.key());
+        let stored = Stored { version, record: record.clone() };
+        let entries = vec![FeedEntry { version, key: key.clone(), deleted: false }];
+        Told { cursor, changes: Changes { entries, upto: version }, records: [(key, stored)].into(), complete }
+    }
+
+    /// Of two who applied what the feed told from one place on, as after a reader was dropped, the second must look again.
+    #[test]
+    fn a_stretch_is_applied_where_it_begins_or_not_at_all() {
+        let shelf = Shelf::new(Place::Memory, CacheConfig::default());
+        shelf.make();
+        let start = shelf.cursor();
+        let [old, new] = ["old", "new"].map(|text| logged(episode(1, text)));
+        assert!(shelf.apply(told(start, 5, &new, true)));
+        assert!(!shelf.apply(told(start, 3, &old, true)), "it is applied to something else");
+        assert!(!shelf.heard_nothing(&start, Version(3)));
+        let cursor = shelf.cursor();
+        assert_eq!(cursor.version, Version(5));
+        assert!(shelf.set_ready(&cursor) && !shelf.set_ready(&start));
+        let found = shelf.look_up(&[new.key()]).unwrap();
+        assert_eq!(found.complete(Vec::new()).unwrap()[0].as_ref().map(|stored| &stored.record), Some(&new));
+
+        // Nor is it once the contents are others.
+        shelf.disown(Error::new(ErrorKind::Foreign, "as if"));
+        assert!(shelf.look_up(&[new.key()]).is_none());
+        shelf.make();
+        assert!(!shelf.apply(told(cursor, 9, &new, true)) && !shelf.heard_nothing(&cursor, Version(9)));
+        assert_eq!((shelf.cursor().version, shelf.counters.rebuilds.get()), (Version(0), 1));
+        // What is told in part does not answer.
+        assert!(shelf.apply(told(shelf.cursor(), 7, &new, false)) && shelf.set_ready(&shelf.cursor()));
+        assert!(shelf.look_up(&[new.key()]).is_none());
+        assert!(shelf.heard_nothing(&shelf.cursor(), Version(7)) && shelf.look_up(&[new.key()]).is_some());
+        shelf.close();
+        shelf.make();
+        assert_eq!(shelf.phase(), Phase::Closed);
+        assert!(!shelf.apply(told(shelf.cursor(), 8, &new, true)));
+    }
+
+    /// What was read from the primary before the cache heard of a newer version is not kept.
+    #[test]
+    fn only_what_the_cache_knows_of_is_kept() {
+        let shelf = Shelf::new(Place::Memory, CacheConfig::default());
+        shelf.make();
+        let [old, new] = ["old", "new"].map(|text| logged(episode(1, text)));
+        let unknown = logged(episode(2, "unknown"));
+        assert!(shelf.apply(told(shelf.cursor(), 5, &new, false)) && shelf.heard_nothing(&shelf.cursor(), Version(5)));
+        assert!(shelf.set_ready(&shelf.cursor()));
+        let stored = |version, record: &Record| Stored { version: Version(version), record: record.clone() };
+        assert!(shelf.keep_later([stored(3, &old), stored(4, &unknown)].into_iter()), "somebody must");
+        assert!(!shelf.keep_later([stored(3, &old)].into_iter()), "somebody does");
+        shelf.keep();
+        assert_eq!(shelf.stats().entries, 0);
+        assert!(shelf.keep_later([stored(5, &new)].into_iter()));
+        assert_eq!(shelf.stats().entries, 1);
+        assert!(!shelf.keep_later(std::iter::empty()));
+    }
+}

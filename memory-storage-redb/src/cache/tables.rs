@@ -10,6 +10,8 @@
 //! Every row has a checksum that also knows the key, so that one that was damaged, or is found where another should be, is not taken
 //! for what was written. The index lies beside the file; see [`index_file`].
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use memory_core::index::HybridIndex;
 use memory_core::{Error, ErrorKind, Key, Result, Stored, Vector, Version};
@@ -82,12 +84,17 @@ impl Tables {
         file.write(durability, |transaction| work(&Writing { file, transaction }))
     }
 
-    /// What the file remembers of the primary; `None` if nothing was remembered yet.
-    pub(super) fn state(&self) -> Result<Option<State>> {
+    /// What the file remembers of the primary; nothing if it is empty.
+    pub(super) fn state(&self) -> Result<State> {
         let transaction = self.file.read()?;
         let table = transaction.open_table(PRIMARY).map_err(|error| self.file.error(error))?;
         let found = table.get(STATE).map_err(|error| self.file.error(error))?;
-        found.map(|bytes| State::from_bytes(bytes.value())).transpose()
+        match found {
+            Some(bytes) => State::from_bytes(bytes.value()),
+            // It is written with every document.
+            None if self.reading()?.sample(0)?.is_empty() => Ok(State::default()),
+            None => Err(damaged("what is remembered of the primary")),
+        }
     }
 
     /// The index as it was persisted last, if it is whole.
@@ -109,9 +116,14 @@ impl Tables {
         index_file::write(self.file.path(), token, index)
     }
 
-    /// Ends in order: the next one who opens the file need not repair it.
+    /// Ends in order: the next one who opens the file need not check it.
     pub(super) fn close(self) -> Result<()> {
-        self.file.close()
+        let path = Arc::clone(self.file.path());
+        self.file.close()?;
+        if self.persistent {
+            index_file::stamp(&path);
+        }
+        Ok(())
     }
 }
 
@@ -251,10 +263,6 @@ impl Row {
     /// How many bytes it takes in the file.
     pub(super) fn len(&self) -> u64 {
         (size_of::<i64>() + self.bytes.len()) as u64
-    }
-
-    pub(super) fn version(&self, key: &Key) -> Result<Version> {
-        codec::version(key, &self.bytes)
     }
 
     pub(super) fn stored(&self, key: &Key, vector: Option<Vector>) -> Result<Stored> {

@@ -167,7 +167,8 @@ fn a_snapshot_is_taken_only_by_the_state_that_it_belongs_to() {
     for place in 0..first.len() {
         let mut flipped = first.clone();
         flipped[place] ^= 1 << (place % 8);
-        assert!(!taken(&flipped), "flipped at {place}");
+        // The stamp is not of the index.
+        assert_eq!(taken(&flipped), (32..64).contains(&place), "flipped at {place}");
     }
     // The next is announced and never written; the one after that is.
     file.write(Durability::Immediate, |transaction| index_file::announce(&file, transaction)).unwrap();
@@ -179,6 +180,28 @@ fn a_snapshot_is_taken_only_by_the_state_that_it_belongs_to() {
     let other = open(&folder.path().join("other"));
     save(&other, &Searching::new(Arc::clone(other.path()), HybridIndex::new(), tables(&other)));
     assert!(!taken(&std::fs::read(folder.path().join("other.index")).unwrap()), "that of another database");
+}
+
+#[test]
+fn a_database_is_known_as_it_was_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let file = open(&path);
+    index_file::stamp(&path);
+    assert!(!index_file::is_as_it_was_closed(&path), "there is no snapshot to stamp");
+    save(&file, &Searching::new(Arc::clone(file.path()), HybridIndex::new(), tables(&file)));
+    assert!(!index_file::is_as_it_was_closed(&path));
+    file.close().unwrap();
+    index_file::stamp(&path);
+    assert!(index_file::is_as_it_was_closed(&path));
+    let file = open(&path);
+    assert!(index_file::read(&file).unwrap().is_some());
+    put(&file, &Searching::new(Arc::clone(file.path()), HybridIndex::new(), tables(&file)), 1, &records(0..2, 8));
+    drop(file);
+    assert!(!index_file::is_as_it_was_closed(&path), "it was opened");
+    index_file::stamp(&path);
+    std::fs::write(&path, std::fs::read(&path).unwrap()).unwrap();
+    assert!(!index_file::is_as_it_was_closed(&path), "it was written");
 }
 
 /// `cargo test --release -p knowhow-memory-storage-redb -- --ignored --nocapture measures`

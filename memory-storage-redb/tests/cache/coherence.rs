@@ -1,13 +1,13 @@
 //! No answer is stale, and each is of one state, whoever writes and whenever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memory_core::testkit::samples::{self, episode, episode_id, logged, note, note_id, noted};
 use memory_core::testkit::{Fault, FaultyStore, Gate, Operation};
-use memory_core::{Batch, InMemoryStore, Key, MemoryStore, Record, Stored};
+use memory_core::{Batch, InMemoryStore, Key, MemoryStore, NoteFilter, Record, Scope, Search, Stored};
 use memory_storage_redb::{CacheConfig, HotCache};
 use tokio::task::yield_now;
 
@@ -62,7 +62,7 @@ async fn what_another_wrote_is_in_the_next_answer() {
         assert_same(cache, &primary, &keys(0..RECORDS), "at the end").await;
         let stats = cache.stats().await;
         assert_eq!((stats.passed_on, stats.rebuilds), (0, 0), "{stats:?}");
-        assert!(stats.hits > 1_000 && stats.misses > 1_000 && stats.searches > 500, "{stats:?}");
+        assert!(stats.hits > 1_000 && stats.misses > 1_000 && stats.searches > 300, "{stats:?}");
     }
 }
 
@@ -175,6 +175,77 @@ async fn a_change_between_the_cache_and_the_primary_does_not_tear_an_answer() {
     assert_eq!((after.passed_on, after.rebuilds), (before.passed_on, 0), "it began anew, and nothing is wrong");
 }
 
+/// A record that changes again between the feed and the reading of it is indexed as it is then, with all that changed with it.
+#[tokio::test(start_paused = true)]
+async fn a_change_between_the_feed_and_the_record_does_not_tear_the_index() {
+    let (cache, primary) = over_faulty().await;
+    primary.commit(&pair(1, 1)).await.unwrap();
+    cache.warm_up().await.unwrap();
+    // The next reads by key: of what the feed tells of.
+    let gate = Gate::new();
+    primary.0.script_next(Operation::Get, Fault::Hold(gate.clone()));
+    put(&primary, [noted(note(1, "pair serial2"))]).await;
+    let search = Search::new(Scope::default()).text("pair serial3 serial2").k(9);
+    let reading = tokio::spawn({
+        let (cache, search) = (cache.clone(), search.clone().for_notes(NoteFilter::default()));
+        async move { cache.search(&search).await.unwrap() }
+    });
+    gate.reached().await;
+    primary.0.get_ref().commit(&pair(1, 3)).await.unwrap();
+    gate.open();
+    let notes = search.clone().for_notes(NoteFilter::default());
+    assert_eq!(reading.await.unwrap(), primary.search(&notes).await.unwrap());
+    // Whoever reads now sees both, as they were written together.
+    assert_eq!(cache.search(&search).await.unwrap(), primary.search(&search).await.unwrap());
+    let both = [Key::Episode(episode_id(1)), Key::Note(note_id(1))];
+    assert_eq!(cache.get(&both).await.unwrap(), primary.get(&both).await.unwrap());
+    assert_eq!(cache.stats().await.passed_on, 0);
+}
+
+/// What takes several looks at the feed is not answered from until all of it is there, by those either who need not look.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_answered_from_half_of_a_batch() {
+    let primary = Shared::new(FaultyStore::new(InMemoryStore::new()));
+    let batch =
+        |serial: u64| (0..300).fold(Batch::new(), |batch, n| batch.put(noted(note(n, &format!("serial{serial}")))));
+    primary.commit(&batch(1)).await.unwrap();
+    let config = CacheConfig::default().with_staleness(Duration::from_secs(3_600));
+    let cache = HotCache::in_memory(primary.clone(), config.clone()).await.unwrap();
+    let search = Search::new(Scope::default()).text("serial1 serial2").k(100).for_notes(NoteFilter::default());
+    let before = cache.search(&search).await.unwrap();
+    primary.commit(&batch(2)).await.unwrap();
+    assert_eq!(cache.search(&search).await.unwrap(), before, "as old as is allowed");
+    // The look that is taken from time to time; it is held in the middle. The first one looks whether it is the same primary.
+    let gate = Gate::new();
+    let looks = primary.0.calls(Operation::Changes);
+    primary.0.script(Operation::Changes, looks + 3, Fault::Hold(gate.clone()));
+    tokio::time::sleep(config.snapshot_interval).await;
+    gate.reached().await;
+    let keys: Vec<Key> = [1, 299].map(|n| Key::Note(note_id(n))).into();
+    let readers = (0..4).map(|place| {
+        let (cache, search, keys) = (cache.clone(), search.clone(), keys.clone());
+        tokio::spawn(async move {
+            if place % 2 == 0 {
+                let hits = cache.search(&search).await.unwrap();
+                let scores: BTreeSet<u64> = hits.iter().map(|hit| hit.words.to_bits()).collect();
+                assert_eq!(scores.len(), 1, "all have the same word: {hits:?}");
+            } else {
+                let found = cache.get(&keys).await.unwrap();
+                assert_eq!(serial(found[0].as_ref()), serial(found[1].as_ref()));
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    gate.open();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_eq!(cache.search(&search).await.unwrap(), primary.search(&search).await.unwrap());
+}
+
 /// Many who wait for the feed share one look at it: who came before it began.
 #[tokio::test(start_paused = true)]
 async fn searches_at_once_share_a_look_at_the_feed() {
@@ -249,6 +320,7 @@ async fn an_answer_is_no_older_than_is_allowed() {
     assert_eq!(cache.get(&[own.key()]).await.unwrap()[0].as_ref().map(|stored| &stored.record), Some(&own));
 
     // A look at the feed that began before the write, and ends after it, does not count.
+    tokio::time::sleep(Duration::from_secs(1)).await; // What is done beside is done.
     put(&primary, [logged(episode(53, "number53"))]).await;
     tokio::time::advance(Duration::from_secs(10)).await;
     let gate = Gate::new();

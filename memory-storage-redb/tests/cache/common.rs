@@ -16,14 +16,14 @@ use memory_storage_redb::{CacheConfig, CacheMode, CacheStats, HotCache};
 use tempfile::TempDir;
 
 /// Pseudo-random numbers, the same for the same seed (xorshift).
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub fn roll(&mut self, below: usize) -> usize {
+    pub(crate) fn roll(&mut self, below: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -37,10 +37,10 @@ impl Dice {
 
 const WORDS: [&str; 8] = ["login", "test", "deploy", "query", "report", "token", "server", "cache"];
 
-pub const DIMENSIONS: usize = 3;
+pub(crate) const DIMENSIONS: usize = 3;
 
 /// An episode, or for every third number a note, with random words, scope, domain and vector.
-pub fn random_record(n: u32, dice: &mut Dice) -> Record {
+pub(crate) fn random_record(n: u32, dice: &mut Dice) -> Record {
     let text = format!("{} {} {} number{n}", dice.pick(&WORDS), dice.pick(&WORDS), dice.pick(&WORDS));
     let scope = samples::scope(dice.pick(&["default", "default", "default/other"]));
     let components =
@@ -57,12 +57,12 @@ pub fn random_record(n: u32, dice: &mut Dice) -> Record {
     near.map_or_else(|| logged(episode.clone()), |near| logged_with(episode.clone(), near))
 }
 
-pub fn key(n: u32) -> Key {
+pub(crate) fn key(n: u32) -> Key {
     if n.is_multiple_of(3) { Key::Note(note_id(n)) } else { Key::Episode(episode_id(n)) }
 }
 
 /// Searches of all kinds that a few records answer in the same way everywhere.
-pub fn searches() -> Vec<Search> {
+pub(crate) fn searches() -> Vec<Search> {
     let near = |components: &[f32]| Some(vector(components));
     let mut searches = Vec::new();
     for scope in ["default", "default/other"] {
@@ -78,7 +78,12 @@ pub fn searches() -> Vec<Search> {
 }
 
 /// Everything that can be read of these records is the same through a cache as from its primary.
-pub async fn assert_same<P: MemoryStore>(cache: &HotCache<P>, primary: &dyn MemoryStore, keys: &[Key], why: &str) {
+pub(crate) async fn assert_same<P: MemoryStore>(
+    cache: &HotCache<P>,
+    primary: &dyn MemoryStore,
+    keys: &[Key],
+    why: &str,
+) {
     let expected = primary.get(keys).await.unwrap();
     let found = cache.get(keys).await.unwrap();
     assert_eq!(found.len(), keys.len());
@@ -95,7 +100,7 @@ pub async fn assert_same<P: MemoryStore>(cache: &HotCache<P>, primary: &dyn Memo
 
 /// A primary that others use, too: it stays open when a cache before it is closed.
 #[derive(Debug)]
-pub struct Shared<S>(pub Arc<S>);
+pub(crate) struct Shared<S>(pub(crate) Arc<S>);
 
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
@@ -104,7 +109,7 @@ impl<S> Clone for Shared<S> {
 }
 
 impl<S> Shared<S> {
-    pub fn new(store: S) -> Self {
+    pub(crate) fn new(store: S) -> Self {
         Self(Arc::new(store))
     }
 }
@@ -143,20 +148,20 @@ impl<S: MemoryStore> MemoryStore for Shared<S> {
     }
 }
 
-pub async fn put(store: &dyn MemoryStore, records: impl IntoIterator<Item = Record>) -> Version {
+pub(crate) async fn put(store: &dyn MemoryStore, records: impl IntoIterator<Item = Record>) -> Version {
     let batch = records.into_iter().fold(Batch::new(), Batch::put);
     store.commit(&batch).await.unwrap().version
 }
 
 /// A store in memory with the space of the samples.
-pub async fn primary() -> Shared<InMemoryStore> {
+pub(crate) async fn primary() -> Shared<InMemoryStore> {
     let primary = Shared::new(InMemoryStore::new());
     put(&primary, [Record::Space(samples::space(DIMENSIONS))]).await;
     primary
 }
 
 /// The same with the records of these numbers, by this seed.
-pub async fn primary_with(numbers: std::ops::Range<u32>, seed: u64) -> Shared<InMemoryStore> {
+pub(crate) async fn primary_with(numbers: std::ops::Range<u32>, seed: u64) -> Shared<InMemoryStore> {
     let primary = primary().await;
     let mut dice = Dice::new(seed);
     for n in numbers {
@@ -165,27 +170,27 @@ pub async fn primary_with(numbers: std::ops::Range<u32>, seed: u64) -> Shared<In
     primary
 }
 
-pub fn keys(numbers: std::ops::Range<u32>) -> Vec<Key> {
+pub(crate) fn keys(numbers: std::ops::Range<u32>) -> Vec<Key> {
     numbers.map(key).chain([Key::Space]).collect()
 }
 
 /// A folder for a cache, and the path of its file.
-pub fn place() -> (TempDir, PathBuf) {
+pub(crate) fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cache.redb");
     (folder, path)
 }
 
-pub async fn in_memory<P: MemoryStore>(primary: P) -> HotCache<P> {
+pub(crate) async fn in_memory<P: MemoryStore>(primary: P) -> HotCache<P> {
     HotCache::in_memory(primary, CacheConfig::default()).await.unwrap()
 }
 
-pub fn is_persistent(stats: &CacheStats) -> bool {
+pub(crate) fn is_persistent(stats: &CacheStats) -> bool {
     matches!(stats.mode, CacheMode::Persistent)
 }
 
 /// A search that finds the record of this number by a word of its own.
-pub fn only(n: u32) -> Search {
+pub(crate) fn only(n: u32) -> Search {
     let search = Search::new(Scope::default()).text(format!("number{n}"));
     if n.is_multiple_of(3) { search.for_notes(NoteFilter::default()) } else { search }
 }

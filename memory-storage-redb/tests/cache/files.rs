@@ -96,6 +96,10 @@ async fn a_file_of_another_primary_is_noticed() {
         let other = primary_with(1_000..1_000 + count, 2).await;
         is_noticed(&other, &path, why).await;
     }
+    let (_folder, path) = file_of_primary().await;
+    let cache = open(&primary_with(0..20, 1).await, &path).await;
+    let error = cache.stats().await.last_error.unwrap().to_string();
+    assert!(error.contains("the primary is at version 21, the cache at 201"), "{error}");
     for (count, more, why) in [(190, 0, "restored"), (190, 5, "and gone on"), (190, 10, "as far"), (190, 50, "farther")]
     {
         let (_folder, path) = file_of_primary().await;
@@ -134,6 +138,30 @@ async fn a_restored_primary_is_noticed_by_what_it_lost() {
         assert_eq!((stats.ready, stats.rebuilds), (true, 1), "{what}: {stats:?}");
         let keys: Vec<Key> = (0..100).map(|n| Key::Episode(episode_id(n))).chain([Key::Space]).collect();
         assert_eq!(cache.get(&keys).await.unwrap(), restored.get(&keys).await.unwrap(), "{what}");
+    }
+}
+
+/// Databases that have the last part of their histories in common, as after a part was exchanged: they differ in old records, or in
+/// how many there are.
+#[tokio::test]
+async fn a_primary_with_other_old_records_is_noticed() {
+    let make = async |old: &dyn Fn(u32) -> Record| {
+        let store = primary().await;
+        for n in 0..200 {
+            put(&store, [if n < 100 { old(n) } else { logged(episode(n, "a task")) }]).await;
+        }
+        store
+    };
+    let primary = make(&|n| logged(episode(n, "a task"))).await;
+    let others: [(&str, &dyn Fn(u32) -> Record); 2] = [
+        ("others", &|n| logged(episode(n + 1_000, "a task"))),
+        // Patterns are not in the feed; one record less.
+        ("fewer", &|n| if n == 5 { Record::Pattern(samples::pattern(5)) } else { logged(episode(n, "a task")) }),
+    ];
+    for (why, other) in others {
+        let (_folder, path) = place();
+        open(&primary, &path).await.close().await.unwrap();
+        is_noticed(&make(other).await, &path, why).await;
     }
 }
 

@@ -5,5 +5,6 @@ mod bounds;
 mod coherence;
 mod common;
 mod contract;
+mod damage;
 mod failures;
 mod files;

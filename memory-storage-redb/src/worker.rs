@@ -1,0 +1,150 @@
+//! The threads that call redb, whose calls block: one writes, some read.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use memory_core::{Commit, Result};
+use tokio::sync::{oneshot, watch};
+
+use crate::RedbConfig;
+use crate::error::{closed, from_io, guarded};
+use crate::searching::Searching;
+use crate::tables::Moment;
+use crate::write::Prepared;
+use crate::writer::{Write, Writer};
+
+type Answer<T> = oneshot::Sender<Result<T>>;
+type Read = Box<dyn FnOnce(&Searching<Moment>) + Send>;
+
+/// So many batches that wait at once share a transaction, and so its sync.
+const MOST_TOGETHER: usize = 128;
+
+/// The threads of an open store. They end when this is dropped or [closed](Self::close), after what is queued.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    path: Arc<Path>,
+    queues: Mutex<Option<Queues>>,
+    /// The writer, which ends last, holds the other end until the file is closed.
+    ended: watch::Sender<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Queues {
+    writes: mpsc::Sender<Write>,
+    reads: mpsc::Sender<Read>,
+}
+
+impl Workers {
+    /// Opens the file and starts the threads.
+    pub(crate) async fn start(path: Arc<Path>, config: RedbConfig) -> Result<Self> {
+        let (ended, running) = watch::channel(());
+        let (opened, opening) = oneshot::channel();
+        let (writes, write_jobs) = mpsc::channel();
+        let (reads, read_jobs) = mpsc::channel();
+        let own = Arc::clone(&path);
+        spawn(&path, "knowhow-redb-writer", move || {
+            run_writer(own, config, &write_jobs, read_jobs, opened);
+            drop(running);
+        })?;
+        opening.await.map_err(|_| closed())??;
+        Ok(Self { path, queues: Mutex::new(Some(Queues { writes, reads })), ended })
+    }
+
+    /// Writes a batch.
+    pub(crate) async fn write(&self, batch: Prepared) -> Result<Commit> {
+        let (answer, answered) = oneshot::channel();
+        self.queues()?.writes.send(Write { batch, answer }).map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    /// Runs a read.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Searching<Moment>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let path = Arc::clone(&self.path);
+        let job = move |searching: &Searching<Moment>| answer_read(&path, searching, answer, read);
+        self.queues()?.reads.send(Box::new(job)).map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    /// Takes no more requests, lets the threads finish what is queued, and waits for their end.
+    pub(crate) async fn close(&self) {
+        drop(self.lock().take());
+        self.ended.closed().await;
+    }
+
+    fn queues(&self) -> Result<Queues> {
+        self.lock().clone().ok_or_else(closed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Queues>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn run_writer(
+    path: Arc<Path>,
+    config: RedbConfig,
+    jobs: &mpsc::Receiver<Write>,
+    reads: mpsc::Receiver<Read>,
+    opened: Answer<()>,
+) {
+    let (mut writer, readers) = match start(path, config, reads) {
+        Ok(started) => started,
+        Err(error) => {
+            let _ = opened.send(Err(error));
+            return;
+        }
+    };
+    if opened.send(Ok(())).is_ok() {
+        while let Ok(first) = jobs.recv() {
+            let others = jobs.try_iter().take(MOST_TOGETHER - 1);
+            writer.run(std::iter::once(first).chain(others).collect());
+        }
+    }
+    for reader in readers {
+        let _ = reader.join();
+    }
+    writer.finish();
+}
+
+/// Opens the file, then starts as many readers as there should be.
+fn start(path: Arc<Path>, config: RedbConfig, jobs: mpsc::Receiver<Read>) -> Result<(Writer, Vec<JoinHandle<()>>)> {
+    let writer = Writer::open(Arc::clone(&path), config)?;
+    let jobs = Arc::new(Mutex::new(jobs));
+    let readers = (0..config.readers).map(|_| {
+        let (jobs, searching) = (Arc::clone(&jobs), Arc::clone(writer.searching()));
+        spawn(&path, "knowhow-redb-reader", move || run_reader(&jobs, &searching))
+    });
+    let readers = readers.collect::<Result<_>>()?;
+    Ok((writer, readers))
+}
+
+fn run_reader(jobs: &Mutex<mpsc::Receiver<Read>>, searching: &Searching<Moment>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(searching),
+            Err(mpsc::RecvError) => return,
+        }
+    }
+}
+
+/// Nobody needs the answer to a read whose future was dropped.
+fn answer_read<T>(
+    path: &Path,
+    searching: &Searching<Moment>,
+    answer: Answer<T>,
+    read: impl FnOnce(&Searching<Moment>) -> Result<T>,
+) {
+    if !answer.is_closed() {
+        let _ = answer.send(guarded(path, || read(searching)));
+    }
+}
+
+fn spawn(path: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| from_io(path, error))
+}

@@ -1,0 +1,299 @@
+//! The one who writes: batches in transactions, the index behind them, and its snapshot.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use memory_core::index::HybridIndex;
+use memory_core::{Commit, Error, ErrorKind, RecordKind, Result, Version};
+use redb::Durability;
+use tokio::sync::oneshot;
+
+use crate::RedbConfig;
+use crate::error::from_io;
+use crate::file::{End, File, Options};
+use crate::index_file;
+use crate::searching::{Change, Searching, entry};
+use crate::tables::{LAYOUT, Moment, Rising, read_feed_row};
+use crate::write::{Outcome, Prepared, WriteTables};
+
+/// So many changes of the index, or an eighth of what it holds, may be missing in its snapshot: following them takes less than
+/// a second.
+const UNSAVED: u64 = 1_000;
+
+/// A batch, and who waits for it.
+pub(crate) struct Write {
+    pub(crate) batch: Prepared,
+    pub(crate) answer: oneshot::Sender<Result<Commit>>,
+}
+
+/// Owns the open file. No other process can have it open.
+pub(crate) struct Writer {
+    path: Arc<Path>,
+    config: RedbConfig,
+    /// `None` after a failure, as long as it cannot be opened again.
+    file: Option<File>,
+    searching: Arc<Searching<Moment>>,
+    /// How many changes of the index its snapshot does not have.
+    unsaved: u64,
+    /// Whether something was committed that is not durable yet.
+    volatile: bool,
+    /// Who writes a snapshot.
+    saving: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(crate) fn open(path: Arc<Path>, config: RedbConfig) -> Result<Self> {
+        let Opened { file, moment, index, unsaved } = Opened::of(&path, config)?;
+        let searching = Arc::new(Searching::new(Arc::clone(&path), index, moment));
+        Ok(Self { path, config, file: Some(file), searching, unsaved, volatile: false, saving: None })
+    }
+
+    /// What readers read.
+    pub(crate) fn searching(&self) -> &Arc<Searching<Moment>> {
+        &self.searching
+    }
+
+    /// Writes batches, in this order, in one transaction where that is possible: they share its sync.
+    pub(crate) fn run(&mut self, writes: Vec<Write>) {
+        let (batches, answers): (Vec<Prepared>, Vec<_>) =
+            writes.into_iter().map(|Write { batch, answer }| (batch, answer)).unzip();
+        let done = self.write(batches);
+        let (batches, failure) = match done {
+            Ok(commits) => {
+                answers.into_iter().zip(commits).for_each(|(answer, commit)| drop(answer.send(commit)));
+                self.save_if_due();
+                return;
+            }
+            Err(failed) => (failed.undone, failed.error),
+        };
+        self.reopen();
+        if batches.len() > 1 {
+            // One of them met damage, perhaps; the others shall not suffer from it.
+            let alone = batches.into_iter().zip(answers);
+            alone.for_each(|(batch, answer)| self.run(vec![Write { batch, answer }]));
+        } else {
+            let mut answers = answers.into_iter();
+            let first = answers.next();
+            answers.for_each(|answer| drop(answer.send(Err(shared(&failure)))));
+            if let Some(first) = first {
+                let _ = first.send(Err(failure));
+            }
+        }
+    }
+
+    /// Makes all durable, saves the index, and closes the file.
+    pub(crate) fn finish(mut self) {
+        self.join_saving();
+        if self.unsaved > 0 {
+            self.save();
+            self.join_saving();
+        }
+        if let Some(file) = &self.file
+            && self.volatile
+        {
+            self.told(file.write(Durability::Immediate, |_| Ok(())).map(drop), "the last changes are not durable");
+        }
+        if let Some(file) = self.file.take() {
+            match file.close() {
+                Ok(()) => index_file::stamp(&self.path),
+                failed => self.told(failed, "the file is not closed in order"),
+            }
+        }
+    }
+
+    fn write(&mut self, batches: Vec<Prepared>) -> Result<Vec<Result<Commit>>, Failed> {
+        if self.file.is_none() {
+            self.reopen();
+        }
+        let Some(file) = &self.file else { return Err(Failed::before(batches, unavailable(&self.path))) };
+        let durability =
+            if batches.iter().all(|batch| batch.derivable) { Durability::None } else { Durability::Immediate };
+        let before = self.searching.tables();
+        let mut applied = false;
+        let written = file.write_or_not(durability, |transaction| {
+            let (state, space) = (before.state.clone(), before.space.clone());
+            let mut tables = WriteTables::open(file, transaction, state, space)?;
+            let outcomes = batches.iter().map(|batch| tables.apply(batch)).collect::<Result<Vec<Outcome>>>()?;
+            if tables.version() == before.state.version {
+                return Ok(End::Abort(outcomes));
+            }
+            tables.finish()?;
+            applied = true;
+            Ok(End::Commit(outcomes))
+        });
+        let outcomes = match written {
+            Ok(End::Commit(outcomes)) => outcomes,
+            Ok(End::Abort(outcomes)) => {
+                return Ok(outcomes.into_iter().map(|outcome| outcome.map(|(commit, _)| commit)).collect());
+            }
+            Err(error) if applied => return Err(Failed::committing(error)),
+            Err(error) => return Err(Failed::before(batches, error)),
+        };
+        let moment = Moment::of(file).map_err(Failed::committing)?;
+        self.volatile = matches!(durability, Durability::None);
+        Ok(self.publish(batches, outcomes, moment))
+    }
+
+    /// Shows readers what was committed.
+    fn publish(&mut self, batches: Vec<Prepared>, outcomes: Vec<Outcome>, moment: Moment) -> Vec<Result<Commit>> {
+        let (mut changes, mut commits) = (Vec::new(), Vec::with_capacity(outcomes.len()));
+        for (batch, outcome) in batches.into_iter().zip(outcomes) {
+            commits.push(outcome.map(|(commit, versions)| {
+                changes.extend(batch.for_index(versions));
+                commit
+            }));
+        }
+        self.unsaved += changes.iter().filter(|change| change.is_searched()).count() as u64;
+        self.searching.advance(changes, moment);
+        commits
+    }
+
+    /// Opens the file anew after a failure: redb does nothing more with a file that it could not read or write once.
+    fn reopen(&mut self) {
+        if let Some(file) = self.file.take() {
+            self.told(file.close(), "after a failure, the file is not closed in order");
+        }
+        match Opened::of(&self.path, self.config) {
+            Ok(Opened { file, moment, index, unsaved }) => {
+                self.searching.replace(index, moment);
+                (self.file, self.unsaved, self.volatile) = (Some(file), unsaved, false);
+            }
+            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the file cannot be opened again"),
+        }
+    }
+
+    fn save_if_due(&mut self) {
+        let state = &self.searching.tables().state;
+        let documents = state.count(RecordKind::Episode) + state.count(RecordKind::Note);
+        if self.unsaved > UNSAVED.max(documents / 8) && self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.save();
+        }
+    }
+
+    /// Saves the index as it is now: announces it here, and writes it beside.
+    fn save(&mut self) {
+        let Some(file) = &self.file else { return };
+        let bytes = self.searching.to_bytes();
+        let (version, stats) = (self.searching.version().0, self.searching.stats());
+        tracing::debug!(path = %self.path.display(), version, ?stats, bytes = bytes.len(), "the index is saved");
+        let announced = file.write(Durability::Immediate, |transaction| index_file::announce(file, transaction));
+        let path = Arc::clone(&self.path);
+        let saving = announced.and_then(|token| {
+            let save = move || {
+                if let Err(error) = index_file::write(&path, token, &bytes) {
+                    tracing::warn!(path = %path.display(), %error, "the index is not saved");
+                }
+            };
+            let thread = thread::Builder::new().name("knowhow-redb-index".to_owned()).spawn(save);
+            thread.map_err(|error| from_io(&self.path, error))
+        });
+        match saving {
+            Ok(saving) => (self.saving, self.unsaved, self.volatile) = (Some(saving), 0, false),
+            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the index is not saved"),
+        }
+    }
+
+    fn join_saving(&mut self) {
+        if let Some(saving) = self.saving.take() {
+            let _ = saving.join();
+        }
+    }
+
+    fn told(&self, done: Result<()>, what: &str) {
+        if let Err(error) = done {
+            tracing::warn!(path = %self.path.display(), %error, "{what}");
+        }
+    }
+}
+
+fn unavailable(path: &Path) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{} could not be opened again after a failure", path.display()))
+        .with_temporary(true)
+}
+
+/// The error of a batch that shared a transaction with the one that this error is told to.
+fn shared(error: &Error) -> Error {
+    Error::new(error.kind(), format!("the transaction that was shared with others failed: {error}"))
+}
+
+/// Why a transaction failed.
+struct Failed {
+    /// Its batches, of which nothing is there; none, if it is not known whether they are.
+    undone: Vec<Prepared>,
+    error: Error,
+}
+
+impl Failed {
+    fn before(undone: Vec<Prepared>, error: Error) -> Self {
+        Self { undone, error }
+    }
+
+    fn committing(error: Error) -> Self {
+        Self { undone: Vec::new(), error }
+    }
+}
+
+/// A file with its index.
+struct Opened {
+    file: File,
+    moment: Moment,
+    index: HybridIndex,
+    unsaved: u64,
+}
+
+impl Opened {
+    fn of(path: &Arc<Path>, config: RedbConfig) -> Result<Self> {
+        let options = Options { cache_bytes: config.cache_bytes, check: config.check.applies_to(path) };
+        let file = patiently(config.busy_timeout, || File::open(Arc::clone(path), &LAYOUT, options))?;
+        let moment = Moment::of(&file)?;
+        let saved = index_file::read(&file)?;
+        let mut index = match saved {
+            Some(index) if index.version().0 <= moment.state.version => index,
+            Some(_) => {
+                // Commits that were not durable are gone, and others will have their versions.
+                index_file::remove(path);
+                HybridIndex::new()
+            }
+            None => HybridIndex::new(),
+        };
+        let unsaved = catch_up(&moment, &mut index)?;
+        Ok(Self { file, moment, index, unsaved })
+    }
+}
+
+/// Opens again as long as another has the file.
+fn patiently<T>(timeout: Duration, open: impl Fn() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match open() {
+            Err(error) if error.kind() == ErrorKind::Busy && start.elapsed() < timeout => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Tells the index what has changed since its version; all there is, if it is a new one. Answers how many changes there were.
+fn catch_up(moment: &Moment, index: &mut HybridIndex) -> Result<u64> {
+    moment.file().guarded(|| {
+        let failed = |error| moment.file().error(error);
+        let (mut followed, mut rising) = (0, Rising::after(index.version().0));
+        for row in moment.feed.range_owned(index.version().0.saturating_add(1)..).map_err(failed)? {
+            let (version, row) = row.map_err(failed)?;
+            rising.check(moment.file(), version.value())?;
+            let (key, deleted) = read_feed_row(version.value(), row.value())?;
+            let version = Version(version.value());
+            let entry = if deleted { None } else { entry(&moment.record_of(&key)?.record) };
+            let change = match entry {
+                Some(entry) => Change::Put(version, Some(Box::new(entry))),
+                None => Change::Remove(version, key),
+            };
+            followed += u64::from(change.is_searched());
+            change.apply_to(index);
+        }
+        Ok(followed)
+    })
+}
