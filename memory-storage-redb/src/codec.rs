@@ -3,10 +3,11 @@
 //! A record is
 //!
 //! ```text
-//! format u8 | version u64 | length of scope u16 | scope | payload | xxh3 of all before u64
+//! format u8 | version u64 | length of scope u16 | scope | payload | checksum u64
 //! ```
 //!
-//! with all numbers little-endian. The payload is a struct of the format (see [`v1`]) as bincode writes it, which cannot tell
+//! with all numbers little-endian. The checksum is xxh3 of all before it, seeded by that of the key, so that the bytes of one
+//! record are not those of another. The payload is a struct of the format (see [`v1`]) as bincode writes it, which cannot tell
 //! by itself whether bytes are what was written: of 1,000 single flipped bits it decodes 845 to another record. Hence the
 //! checksum, the check that all bytes were consumed, and that the record has the key it was asked for by. Bytes of an old
 //! format are decoded by the structs of that format, for ever.
@@ -51,24 +52,35 @@ const VERSION: std::ops::Range<usize> = 1..9;
 
 /// A record that is encoded but for the version it will have.
 #[derive(Clone, Debug)]
-pub(crate) struct Encoded(Vec<u8>);
+pub(crate) struct Encoded {
+    /// All but the checksum, with version 0.
+    bytes: Vec<u8>,
+    /// Where the payload begins.
+    payload: usize,
+    /// The key's part in the checksum.
+    seed: u64,
+}
 
 impl Encoded {
     /// The bytes of the record as of this version.
     pub(crate) fn at(&self, version: Version) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() + CHECKSUM);
-        bytes.extend_from_slice(&self.0);
+        let mut bytes = Vec::with_capacity(self.bytes.len() + CHECKSUM);
+        bytes.extend_from_slice(&self.bytes);
         bytes[VERSION].copy_from_slice(&version.0.to_le_bytes());
-        let checksum = xxh3_64(&bytes);
+        let checksum = xxh3_64_with_seed(&bytes, self.seed);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
     /// The bytes it has without header and checksum.
     pub(crate) fn payload(&self) -> usize {
-        let scope = self.0[HEADER - 2..].first_chunk::<2>().map_or(0, |length| u16::from_le_bytes(*length));
-        self.0.len() - HEADER - usize::from(scope)
+        self.bytes.len() - self.payload
     }
+}
+
+/// The key's part in the checksum of what is stored under it.
+fn seed(key: &Key) -> u64 {
+    xxh3_64(&key_bytes(key))
 }
 
 /// Encodes a record without its vector.
@@ -84,8 +96,9 @@ pub(crate) fn encode(record: &Record) -> Result<Encoded> {
     bytes.extend_from_slice(&[0; 8]); // The version comes here.
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(scope.as_bytes());
-    v1::encode(record, &mut Payload { start: bytes.len(), bytes: &mut bytes, full: false })?;
-    Ok(Encoded(bytes))
+    let payload = bytes.len();
+    v1::encode(record, &mut Payload { start: payload, bytes: &mut bytes, full: false })?;
+    Ok(Encoded { bytes, payload, seed: seed(&record.key()) })
 }
 
 /// Decodes the record that is stored under this key; `vector` is what is stored as its vector.
@@ -106,7 +119,7 @@ pub(crate) fn decode(key: &Key, bytes: &[u8], vector: Option<Vector>) -> Result<
     Err(Unfit(format!("it is {:?}", record.key())).of_record(key))
 }
 
-/// The version of the record that is stored under this key. The whole is checked by its checksum, and nothing else decoded.
+/// The version of the record that is stored under this key. All is checked by the checksum, and nothing else decoded.
 pub(crate) fn version(key: &Key, bytes: &[u8]) -> Result<Version> {
     Parts::of(key, bytes).map(|parts| parts.version)
 }
@@ -125,20 +138,20 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(key: &Key, bytes: &'a [u8]) -> Result<Self> {
-        Self::read(bytes).map_err(|unfit| unfit.of_record(key)).and_then(|parts| {
+        Self::read(bytes, seed(key)).map_err(|unfit| unfit.of_record(key)).and_then(|parts| {
             let too_new = bytes.first().is_some_and(|format| *format > FORMAT);
             if too_new { Err(too_new_format(key, bytes[0])) } else { Ok(parts) }
         })
     }
 
     /// The layout around the payload is that of all formats.
-    fn read(bytes: &'a [u8]) -> Result<Self, Unfit> {
+    fn read(bytes: &'a [u8], seed: u64) -> Result<Self, Unfit> {
         let cut = || Unfit::of("it is cut off");
         if bytes.len() > HEADER + usize::from(u16::MAX) + MAX_PAYLOAD + CHECKSUM {
             return Err(Unfit(format!("it has {} bytes, more than a record may have", bytes.len())));
         }
         let (sealed, checksum) = bytes.split_last_chunk::<CHECKSUM>().ok_or_else(cut)?;
-        if xxh3_64(sealed).to_le_bytes() != *checksum {
+        if xxh3_64_with_seed(sealed, seed).to_le_bytes() != *checksum {
             return Err(Unfit::of("its checksum is wrong"));
         }
         let (_format, rest) = sealed.split_first().ok_or_else(cut)?;
@@ -225,9 +238,14 @@ fn get<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Unfit> {
 pub(crate) fn encode_vector(key: &Key, vector: &Vector) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(vector.dimensions() * size_of::<f32>() + CHECKSUM);
     bytes.extend(vector.as_slice().iter().flat_map(|component| component.to_le_bytes()));
-    let checksum = vector_checksum(key, &bytes);
+    let checksum = xxh3_64_with_seed(&bytes, seed(key));
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
+}
+
+/// What is stored instead of the vector of a record that has none: no floats, and their checksum.
+pub(crate) fn encode_no_vector(key: &Key) -> [u8; CHECKSUM] {
+    xxh3_64_with_seed(&[], seed(key)).to_le_bytes()
 }
 
 /// The vector that is stored under this key.
@@ -237,16 +255,12 @@ pub(crate) fn encode_vector(key: &Key, vector: &Vector) -> Vec<u8> {
 pub(crate) fn decode_vector(key: &Key, bytes: &[u8]) -> Result<Vector> {
     let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, format!("the stored vector of {key:?} {why}"));
     let (floats, checksum) = bytes.split_last_chunk::<CHECKSUM>().ok_or_else(|| corrupt("is cut off"))?;
-    if vector_checksum(key, floats).to_le_bytes() != *checksum {
+    if xxh3_64_with_seed(floats, seed(key)).to_le_bytes() != *checksum {
         return Err(corrupt("has a wrong checksum"));
     }
     let (floats, []) = floats.as_chunks::<4>() else { return Err(corrupt("is cut off")) };
     let components = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     Vector::new(components).map_err(|error| corrupt("is none").with_source(error))
-}
-
-fn vector_checksum(key: &Key, floats: &[u8]) -> u64 {
-    xxh3_64_with_seed(floats, xxh3_64(&key_bytes(key)))
 }
 
 /// The bytes that stand for a key. They sort as keys do.

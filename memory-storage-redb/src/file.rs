@@ -2,6 +2,7 @@
 //!
 //! Calls block. They must not run on a thread that serves futures.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use memory_core::{Error, ErrorKind, Result};
 use redb::{
     Builder, Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend, TableDefinition, WriteTransaction,
 };
+use uuid::Uuid;
 
 use crate::error::{from_redb, guarded};
 
@@ -110,13 +112,14 @@ impl File {
     /// ended before it was whole, and there would be no way out of that.
     fn make(path: &Arc<Path>, layout: &Layout, options: Options) -> Result<()> {
         let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".{}.new", std::process::id()));
+        aside.push(format!(".{}.new", Uuid::now_v7()));
         let aside: Arc<Path> = Path::new(&aside).into();
         let file = Self::open_or_create(Arc::clone(&aside), options)?;
-        let linked = file.set_up(layout).and_then(|()| file.close()).map(|()| std::fs::hard_link(&aside, path));
+        let made = file.set_up(layout).and_then(|()| file.close());
+        // Where there are no links, or another process was first, the file is made, or found, in place.
+        let linked = made.map(|()| std::fs::hard_link(&aside, path).and_then(|()| sync_folder(path)));
         // Nothing hangs on it.
         let _ = std::fs::remove_file(&aside);
-        // Where there are no links, or another process was first, the file is made, or found, in place.
         linked.map(drop)
     }
 
@@ -238,6 +241,14 @@ impl File {
         let path = self.path.display();
         let message = format!("{path} has format {format}; this version of the library knows formats up to {known}");
         Error::new(ErrorKind::SchemaTooNew, message)
+    }
+}
+
+/// Makes a new name of a file durable, where folders can be synced.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent().map(std::fs::File::open) {
+        Some(Ok(folder)) => folder.sync_all(),
+        _ => Ok(()),
     }
 }
 

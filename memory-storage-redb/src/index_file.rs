@@ -29,7 +29,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::from_io;
-use crate::file::{ABOUT, File};
+use crate::file::{ABOUT, File, sync_folder};
 
 /// The row of [`ABOUT`] that holds the tokens, 16 bytes each, the last one last.
 const TOKENS: &str = "index";
@@ -144,14 +144,6 @@ fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = fs::File::create(path)?;
     parts.iter().try_for_each(|part| file.write_all(part))?;
     file.sync_all()
-}
-
-/// Makes a new name of a file durable, where folders can be synced.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent().map(fs::File::open) {
-        Some(Ok(folder)) => folder.sync_all(),
-        _ => Ok(()),
-    }
 }
 
 fn tokens(file: &File) -> Result<Vec<u8>> {

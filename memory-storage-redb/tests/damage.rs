@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Dice, generated, generated_note, put_space, vector};
+use common::{Dice, text};
 use memory_core::testkit::{process, samples};
 use memory_core::{
-    Batch, Error, ErrorKind, FeedEntry, Hit, Key, MemoryStore, MemoryStoreExt, NoteFilter, RecordKind, Scan, Scope,
-    Search, Stored, Version,
+    Batch, Error, ErrorKind, FeedEntry, Hit, Key, MemoryStore, MemoryStoreExt, NoteFilter, Record, RecordKind, Scan,
+    Scope, Search, Stored, Version,
 };
 use memory_storage_redb::{Check, RedbConfig, RedbStore};
 use tempfile::TempDir;
@@ -39,22 +39,33 @@ struct Whole {
     hits: Vec<Vec<Hit>>,
 }
 
-async fn searches() -> Vec<Search> {
-    let query = "login fails test password";
-    let search = Search::new(Scope::default()).text(query).vector(Some(vector(query).await)).trace(true).k(20);
-    vec![search.clone(), search.for_notes(NoteFilter::default())]
+fn searches() -> [Search; 2] {
+    let search = Search::new(Scope::default()).text("login fails test password").trace(true).k(20);
+    let search = search.vector(Some(samples::vector(&[1.0, 2.0, 3.0, 4.0])));
+    [search.clone(), search.for_notes(NoteFilter::default())]
+}
+
+/// Two records that are searched, with vectors.
+fn searched(number: u32, dice: &mut Dice) -> [Record; 2] {
+    let mut vector = || samples::vector(&[0; 4].map(|_| f32::from(u8::try_from(dice.roll(200)).unwrap()) - 100.0));
+    let vectors = [vector(), vector()];
+    let [task, note] = [text(dice), text(dice)];
+    let [of_episode, of_note] = vectors;
+    [
+        samples::logged_with(samples::episode(number, &task), of_episode),
+        samples::noted_with(samples::note(number, &note), of_note),
+    ]
 }
 
 async fn whole() -> Whole {
     let folder = folder();
     let path = folder.path().join("memory.redb");
     let store = RedbStore::open(&path).await.unwrap();
-    put_space(&store).await;
+    store.commit(&Batch::new().put(Record::Space(samples::space(4)))).await.unwrap();
     let mut dice = Dice::new(17);
     for number in 0..30_u32 {
         let mut batch = samples::one_of_each(number).into_iter().fold(Batch::new(), Batch::put);
-        batch = batch.put(generated(u128::from(number), &mut dice).await);
-        batch = batch.put(generated_note(u128::from(number), &mut dice).await);
+        batch = searched(1_000 + number, &mut dice).into_iter().fold(batch, Batch::put);
         store.commit(&batch).await.unwrap();
     }
     store.commit(&Batch::new().delete(Key::Episode(samples::episode_id(7)))).await.unwrap();
@@ -66,7 +77,7 @@ async fn whole() -> Whole {
     }
     let feed = store.changes(Version(0), 1_000).await.unwrap().entries;
     let mut hits = Vec::new();
-    for search in searches().await {
+    for search in searches() {
         hits.push(store.search(&search).await.unwrap());
     }
     store.close().await.unwrap();
@@ -174,7 +185,7 @@ async fn exercise(path: &Path, config: RedbConfig, whole: &Whole, tally: &mut Ta
         changes.entries.iter().for_each(|entry| assert!(whole.feed.contains(entry), "{entry:?}"));
         hidden += usize::from(changes.entries.len() < whole.feed.len());
     }
-    for (search, expected) in searches().await.iter().zip(&whole.hits) {
+    for (search, expected) in searches().iter().zip(&whole.hits) {
         if let Some(found) = tally.take(store.search(search).await)
             && found != *expected
         {
@@ -224,6 +235,22 @@ async fn run_cases() {
 
 fn index_of(path: &Path) -> PathBuf {
     PathBuf::from(format!("{}.index", path.display()))
+}
+
+/// The key of the record whose row has this key.
+fn store_key(row: &[u8]) -> Key {
+    let id = |bytes: &[u8]| uuid::Uuid::from_slice(&bytes[..16]).unwrap();
+    match row {
+        [1] => Key::Space,
+        [2, rest @ ..] => Key::Watermark(memory_core::LearnerId::new(id(rest))),
+        [3, rest @ ..] => Key::Episode(memory_core::EpisodeId::new(id(rest))),
+        [4, rest @ ..] => Key::Open(memory_core::EpisodeId::new(id(rest))),
+        [5, rest @ ..] => Key::Step(memory_core::EpisodeId::new(id(rest)), 0),
+        [6, rest @ ..] => Key::Pattern(memory_core::PatternId::new(id(rest))),
+        [7, rest @ ..] => Key::Habit(memory_core::PatternId::new(id(rest))),
+        [8, rest @ ..] => Key::Note(memory_core::NoteId::new(id(rest))),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// In a process of its own: what ends the process, such as a stack that overflows, fails this test and names the case.
@@ -300,8 +327,16 @@ async fn values_that_were_changed_are_told() {
             }
         }
         assert_eq!(told, 1, "{name}: {changed:02x?}");
-        // One bad record does not keep others from being written.
-        store.commit(&Batch::new().put(samples::watermark(900, 1))).await.unwrap();
+        // One bad record does not keep others from being written, also together with it.
+        let key = store_key(&changed);
+        let replace = whole.records[&key].record.clone();
+        let (replace, new) = (Batch::new().put(replace), Batch::new().put(samples::watermark(900, 1)));
+        let (replaced, put) = tokio::join!(store.commit(&replace), store.commit(&new));
+        put.unwrap();
+        assert!(replaced.is_ok() == (name == "vectors"), "{key:?}: {replaced:?}");
+        store.commit(&Batch::new().put(samples::watermark(901, 1))).await.unwrap();
+        let found = store.get_one(samples::watermark(901, 1).key()).await.unwrap();
+        assert_eq!(found.unwrap().record, samples::watermark(901, 1));
         store.close().await.unwrap();
     }
 }

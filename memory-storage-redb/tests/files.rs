@@ -268,3 +268,21 @@ async fn a_store_that_was_closed_gives_the_file_free() {
         assert_eq!(clone.health().await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }
+
+/// What is overwritten is used again, although the state before the last commit can always still be read.
+#[tokio::test]
+async fn overwriting_does_not_make_the_file_grow() {
+    let (_folder, path) = place();
+    let store = RedbStore::open(&path).await.unwrap();
+    let mut sizes = Vec::new();
+    for round in 0..6 {
+        for n in 0..150 {
+            let mut batch = samples::one_of_each(n % 10).into_iter().fold(Batch::new(), Batch::put);
+            batch.derivable = n % 3 > 0;
+            store.commit(&batch).await.unwrap();
+        }
+        sizes.push(std::fs::metadata(&path).unwrap().len());
+        assert!(sizes[round] <= sizes[0] * 2, "{sizes:?}");
+    }
+    assert_eq!(sizes[3], sizes[5], "{sizes:?}");
+}

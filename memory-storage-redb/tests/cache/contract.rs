@@ -17,18 +17,11 @@ mod in_a_file {
     memory_core::contract_tests!(async || persistent(InMemoryStore::new()).await);
 }
 
-mod in_memory {
-    use super::*;
-    memory_core::contract_tests!(async || {
-        (HotCache::in_memory(InMemoryStore::new(), CacheConfig::default()).await.unwrap(), ())
-    });
-}
-
 /// Next to nothing fits in: almost all is asked of the primary, in part.
-mod too_small {
+mod in_memory_and_too_small {
     use super::*;
     memory_core::contract_tests!(async || {
-        let config = CacheConfig::default().with_episodes(2).with_vector_bytes(0);
+        let config = CacheConfig::default().with_episodes(2).with_vector_bytes(1_000);
         (HotCache::in_memory(InMemoryStore::new(), config).await.unwrap(), ())
     });
 }
@@ -39,14 +32,6 @@ mod over_any_store {
         let primary: Arc<dyn MemoryStore> = Arc::new(FaultyStore::new(InMemoryStore::new()));
         let (cache, guard) = persistent(primary).await;
         (Arc::new(cache) as Arc<dyn MemoryStore>, guard)
-    });
-}
-
-mod one_over_another {
-    use super::*;
-    memory_core::contract_tests!(async || {
-        let inner = HotCache::in_memory(InMemoryStore::new(), CacheConfig::default()).await.unwrap();
-        (HotCache::in_memory(inner, CacheConfig::default()).await.unwrap(), ())
     });
 }
 

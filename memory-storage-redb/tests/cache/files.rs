@@ -13,10 +13,7 @@ use crate::common::{
     random_record,
 };
 
-async fn open<P: MemoryStore>(primary: &P, path: &Path) -> HotCache<P>
-where
-    P: Clone,
-{
+async fn open<P: MemoryStore + Clone>(primary: &P, path: &Path) -> HotCache<P> {
     HotCache::open(primary.clone(), path).await.unwrap()
 }
 
@@ -112,19 +109,18 @@ async fn a_file_of_another_primary_is_noticed() {
 /// A restored database whose lost changes were no new records: deletions, replacements, the vector space.
 #[tokio::test]
 async fn a_restored_primary_is_noticed_by_what_it_lost() {
-    let lost: [(&str, fn() -> Batch); 3] = [
-        ("deletions", || (10..14).fold(Batch::new(), |batch, n| batch.delete(Key::Episode(episode_id(n))))),
-        ("replacements", || (10..14).fold(Batch::new(), |batch, n| batch.put(logged(episode(n, "another task"))))),
-        ("the space", || Batch::new().put(Record::Space(samples::space(DIMENSIONS)))),
-    ];
-    for (what, lost) in lost {
+    let numbers = || 10..14;
+    let deletions = numbers().fold(Batch::new(), |batch, n| batch.delete(Key::Episode(episode_id(n))));
+    let replacements = numbers().fold(Batch::new(), |batch, n| batch.put(logged(episode(n, "another task"))));
+    let space = Batch::new().put(Record::Space(samples::space(DIMENSIONS)));
+    for (what, lost) in [("deletions", deletions), ("replacements", replacements), ("the space", space)] {
         let make = async || {
             let store = Shared::new(InMemoryStore::new());
             put(&store, (0..100).map(|n| logged(episode(n, "a task")))).await;
             store
         };
         let primary = make().await;
-        primary.commit(&lost()).await.unwrap();
+        primary.commit(&lost).await.unwrap();
         if what != "the space" {
             put(&primary, [Record::Space(samples::space(DIMENSIONS))]).await;
         }
