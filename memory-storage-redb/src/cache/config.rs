@@ -56,10 +56,11 @@ pub struct CacheConfig {
     /// otherwise only the first read after so long does. What was written through this cache is in every later answer all the
     /// same.
     pub staleness: Duration,
-    /// After how many changes the index is persisted.
+    /// After how many changes the index is persisted; in a large one, after a sixteenth of what it holds. What has changed since is
+    /// read again when the cache was not closed in order.
     pub snapshot_changes: u64,
-    /// How long changes stay without being persisted, however few they are. In the same rhythm what has expired is cleared away,
-    /// and what others wrote is caught up on though nobody reads.
+    /// How long it takes until it is persisted all the same, if at least one in 256 have changed. In the same rhythm what has expired is
+    /// cleared away, what others wrote is caught up on though nobody reads, and the primary is looked at: whether it is the same.
     pub snapshot_interval: Duration,
     /// Whether opening waits until everything is there.
     pub warm_up: WarmUp,

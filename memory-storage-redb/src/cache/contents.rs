@@ -113,35 +113,30 @@ enum Change {
 
 impl Prepared {
     /// Records are kept whole if that is asked for.
-    pub(super) fn new(
-        changes: &Changes,
-        mut records: HashMap<Key, Stored>,
-        whole: bool,
-        now: DateTime<Utc>,
-    ) -> Result<Self> {
+    pub(super) fn new(changes: &Changes, mut records: HashMap<Key, Stored>, whole: bool, now: DateTime<Utc>) -> Self {
         let prepare = |entry: &FeedEntry| {
             let stored = records.remove(&entry.key).filter(|_| !entry.deleted);
-            Ok((entry.clone(), Change::new(&entry.key, stored, whole, now)?))
+            (entry.clone(), Change::new(&entry.key, stored, whole, now))
         };
-        changes.entries.iter().map(prepare).collect::<Result<_>>().map(Self)
+        Self(changes.entries.iter().map(prepare).collect())
     }
 }
 
 impl Change {
-    fn new(key: &Key, stored: Option<Stored>, whole: bool, now: DateTime<Utc>) -> Result<Self> {
+    fn new(key: &Key, stored: Option<Stored>, whole: bool, now: DateTime<Utc>) -> Self {
         match (key, stored) {
-            (Key::Space, Some(stored)) => Ok(Self::Space(Box::new(stored))),
+            (Key::Space, Some(stored)) => Self::Space(Box::new(stored)),
             (Key::Episode(_) | Key::Note(_), Some(stored)) => Self::put(&stored, whole, now),
-            (Key::Episode(_) | Key::Note(_), None) => Ok(Self::Remove),
-            _ => Ok(Self::Other),
+            (Key::Episode(_) | Key::Note(_), None) => Self::Remove,
+            _ => Self::Other,
         }
     }
 
-    fn put(stored: &Stored, whole: bool, now: DateTime<Utc>) -> Result<Self> {
-        let Some(entry) = searching::entry(&stored.record) else { return Ok(Self::Other) };
+    fn put(stored: &Stored, whole: bool, now: DateTime<Utc>) -> Self {
+        let Some(entry) = searching::entry(&stored.record) else { return Self::Other };
         let vector = stored.record.searchable().and_then(|searchable| searchable.vector.cloned());
-        let row = whole.then(|| Row::new(stored, now)).transpose()?;
-        Ok(Self::Put { entry: Box::new(entry), vector, row })
+        let row = if whole { Row::of(stored, now) } else { None };
+        Self::Put { entry: Box::new(entry), vector, row }
     }
 }
 
@@ -178,8 +173,9 @@ impl Contents {
     /// What the tables hold; and whether that is less than there was, because the index is lost.
     pub(super) fn load(tables: Tables, config: &CacheConfig) -> Result<(Self, bool)> {
         let state = tables.state()?;
-        let index = tables.index()?;
-        let lost = index.is_none() && state != State::default();
+        let known = state != State::default();
+        let index = if known { tables.index()? } else { None };
+        let lost = known && index.is_none();
         let mut rows = SecondChance::new(config.episodes, config.bytes);
         let mut all = tables.reading()?.rows()?;
         all.sort_by_key(|(_, read_at, _)| *read_at);
@@ -367,8 +363,8 @@ impl Contents {
         let mut rows = BTreeMap::new();
         for stored in records {
             let key = stored.record.key();
-            if let Key::Episode(_) | Key::Note(_) = key {
-                rows.insert(key, (stored.version, Row::new(stored, now)?));
+            if let (Key::Episode(_) | Key::Note(_), Some(row)) = (&key, Row::of(stored, now)) {
+                rows.insert(key, (stored.version, row));
             }
         }
         self.tables.write(Durability::None, |writing| {
@@ -386,15 +382,16 @@ impl Contents {
             return None;
         }
         let kept = self.vectors.try_read().ok()?;
+        let enough = Cell::new(true);
         let hits = self.index.search(search, |key| {
             let found = kept.get(key);
-            if found.is_none() {
-                self.at_once.store(false, Ordering::Relaxed);
-            }
+            enough.set(enough.get() && found.is_some());
             found.cloned().flatten()
         });
-        // Others may have said so for searches of theirs, too.
-        self.at_once.load(Ordering::Relaxed).then_some(hits)
+        if !enough.get() {
+            self.at_once.store(false, Ordering::Relaxed);
+        }
+        enough.get().then_some(hits)
     }
 
     pub(super) fn search(&self, search: &Search) -> Result<Vec<Hit>> {

@@ -269,16 +269,17 @@ impl Shelf {
         self.counters.failed(error);
     }
 
-    /// Persists the index if that is due: if anything has changed and `all` is asked for, or else if so much has changed as the
-    /// settings say, and a sixteenth of what is indexed, so that writing does not become the most that is done.
-    pub(super) fn persist(&self, all: bool) {
+    /// Persists the index if that is due: if so much has changed as the settings say, and a sixteenth of what is indexed; or
+    /// `anyway`, if one in 256 have changed. It is written as a whole, which must not become the most that is done.
+    pub(super) fn persist(&self, anyway: bool) {
         let upkeep = self.upkeep();
         let unsaved = self.unsaved();
         if unsaved == 0 || !self.is_there() {
             return;
         }
-        let documents = || self.contents().as_ref().map_or(0, Contents::documents);
-        if all || unsaved >= self.config.snapshot_changes && unsaved >= documents() / 16 {
+        let documents = self.contents().as_ref().map_or(0, Contents::documents);
+        let due = unsaved >= self.config.snapshot_changes && unsaved >= documents / 16;
+        if due || anyway && unsaved >= documents / 256 {
             self.write_image(&upkeep, unsaved);
         }
     }
@@ -299,8 +300,9 @@ impl Shelf {
     pub(super) fn close(&self) {
         self.keep();
         let upkeep = self.upkeep();
-        if self.is_there() {
-            self.write_image(&upkeep, self.unsaved());
+        let unsaved = self.unsaved();
+        if unsaved > 0 && self.is_there() {
+            self.write_image(&upkeep, unsaved);
         }
         self.standing().phase = Phase::Closed;
         drop_quietly(&self.name, self.contents_mut().take());
@@ -378,7 +380,7 @@ impl Shelf {
     /// Changes the contents to what the feed told. False if they have changed since, or are lost.
     pub(super) fn apply(&self, told: Told) -> bool {
         let Told { cursor, changes, records, complete } = told;
-        let prepared = self.or_lose(|| Prepared::new(&changes, records, complete, self.config.clock.now()));
+        let prepared = self.or_lose(|| Ok(Prepared::new(&changes, records, complete, self.config.clock.now())));
         let Some(prepared) = prepared else { return false };
         let mut contents = self.contents_mut();
         let Some(contents) = contents.as_mut().filter(|_| self.cursor().generation == cursor.generation) else {

@@ -256,8 +256,10 @@ impl Writing<'_> {
 }
 
 impl Row {
-    pub(super) fn new(stored: &Stored, read_at: DateTime<Utc>) -> Result<Self> {
-        Ok(Self { read_at, bytes: codec::encode(&stored.record)?.at(stored.version) })
+    /// That of this record. `None` if it is too large to be kept.
+    pub(super) fn of(stored: &Stored, read_at: DateTime<Utc>) -> Option<Self> {
+        let encoded = codec::encode(&stored.record).ok()?;
+        Some(Self { read_at, bytes: encoded.at(stored.version) })
     }
 
     /// How many bytes it takes in the file.
