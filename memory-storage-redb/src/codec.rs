@@ -236,6 +236,11 @@ pub(crate) fn encode_vector(key: &Key, vector: &Vector) -> Vec<u8> {
     bytes
 }
 
+/// What is stored instead of the vector of a record that has none: no floats, and their checksum.
+pub(crate) fn encode_no_vector(key: &Key) -> [u8; CHECKSUM] {
+    xxh3_64_with_seed(&[], seed(key)).to_le_bytes()
+}
+
 /// The vector that is stored under this key.
 ///
 /// # Errors

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memory_core::{Error, ErrorKind, Result};
-use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend, TableDefinition, WriteTransaction,
+};
 use uuid::Uuid;
 
 use crate::error::{from_redb, guarded};
@@ -77,6 +79,29 @@ impl File {
             Self::make(&path, layout, options)?;
         }
         let file = Self::open_or_create(path, options)?;
+        if !file.is_of(layout)? {
+            file.set_up(layout)?;
+        }
+        Ok(file)
+    }
+
+    /// A database in this place instead of a file; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn in_backend(
+        backend: impl StorageBackend,
+        name: &str,
+        layout: &Layout,
+        options: Options,
+    ) -> Result<Self> {
+        let path: Arc<Path> = Path::new(name).into();
+        let database = guarded(&path, || {
+            let mut builder = Builder::new();
+            builder.set_cache_size(options.cache_bytes).set_check_integrity_on_open(options.check);
+            builder.create_with_backend(backend).map_err(|error| from_redb(&path, error))
+        })?;
+        let file = Self { path, database };
         if !file.is_of(layout)? {
             file.set_up(layout)?;
         }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod cache;
 mod codec;
 mod config;
 mod error;
@@ -13,5 +14,6 @@ mod worker;
 mod write;
 mod writer;
 
+pub use cache::{CacheConfig, CacheMode, CacheStats, HotCache, WarmUp};
 pub use config::{Check, RedbConfig};
 pub use store::RedbStore;

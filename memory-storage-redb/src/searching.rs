@@ -15,10 +15,10 @@ use memory_core::index::{Entry, HybridIndex, IndexStats};
 use memory_core::{Error, ErrorKind, Hit, Key, Record, Result, Search, Vector, Version};
 use redb::{ReadOnlyTable, ReadableTable, Table, TableDefinition};
 
-use crate::codec::{KeyBytes, decode_vector, encode_vector, key_bytes};
+use crate::codec::{KeyBytes, decode_vector, encode_no_vector, encode_vector, key_bytes};
 use crate::error::{from_redb, guarded};
 
-/// The vectors of all records that are searched, by key; an empty row for a record that has none, so that a missing row is
+/// The vectors of all records that are searched, by key; a row without floats for a record that has none, so that a missing row is
 /// damage and not a record without a vector.
 pub(crate) const VECTORS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("vectors");
 
@@ -31,7 +31,7 @@ pub(crate) fn put_vector(
     key: &Key,
     vector: Option<&Vector>,
 ) -> Result<(), redb::StorageError> {
-    let row = vector.map(|vector| encode_vector(key, vector)).unwrap_or_default();
+    let row = vector.map_or_else(|| encode_no_vector(key).to_vec(), |vector| encode_vector(key, vector));
     table.insert(&*key_bytes(key), &row[..]).map(drop)
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn vector(
     let row =
         row.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("the row for the vector of {key:?} is missing")))?;
     let row = row.value();
-    if row.is_empty() { Ok(None) } else { decode_vector(key, row).map(Some) }
+    if row == encode_no_vector(key) { Ok(None) } else { decode_vector(key, row).map(Some) }
 }
 
 /// What a record is in the index: without the vector, which the database has.
