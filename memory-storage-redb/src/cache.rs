@@ -252,6 +252,7 @@ impl<P> Drop for Write<'_, P> {
 fn is_told(change: &Change) -> bool {
     match change {
         Change::Put(record) => record.key().kind().in_feed(),
+        Change::Add(_) => false,
         Change::Delete(key) => key.kind().in_feed(),
     }
 }

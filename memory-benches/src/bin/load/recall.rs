@@ -14,7 +14,7 @@ use crate::embedder::Given;
 use crate::fill::Fill;
 use crate::openings::Openings;
 use crate::report::{Versions, line, progress, shown, write_json};
-use crate::store_choice::{CacheChoice, StoreChoice};
+use crate::store_choice::StoreChoice;
 use crate::subject::builder;
 use crate::ways::{Way, ask, judge};
 
@@ -29,7 +29,7 @@ pub(crate) struct Recall {
     store: StoreChoice,
     /// A cache before the store, in this file
     #[arg(long)]
-    cache: Option<CacheChoice>,
+    cache: Option<PathBuf>,
     /// How often all queries are asked, as far as there is time
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -87,7 +87,7 @@ struct Taken {
 impl Recall {
     pub(crate) fn run(&self) -> Result<(), AnyError> {
         let corpus = Corpus::new(self.seed);
-        let store = self.store.behind(self.cache.as_ref());
+        let store = self.store.behind(self.cache.as_deref())?;
         let fill = Fill { episodes: self.episodes, store: self.store.clone(), seed: self.seed };
         if self.store.file().is_some() {
             fill.apart()?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use memory_core::{InMemoryStore, MemoryStore};
-use memory_storage_redb::RedbStore;
+use memory_storage_redb::{HotCache, RedbStore};
 use memory_storage_turso::TursoStore;
 
 use crate::AnyError;
@@ -19,6 +19,8 @@ pub(crate) enum StoreChoice {
     Turso(PathBuf),
     /// In a redb file.
     Redb(PathBuf),
+    /// In a libSQL file, behind a hot cache in a redb file.
+    Cached(PathBuf, PathBuf),
 }
 
 /// What names no store.
@@ -28,6 +30,8 @@ pub(crate) enum NoStore {
     Unknown,
     #[error("a path is missing; allowed: {0}:PATH")]
     NoPath(&'static str),
+    #[error("--cache goes with --store turso:PATH")]
+    NoCache,
 }
 
 impl FromStr for StoreChoice {
@@ -51,6 +55,7 @@ impl fmt::Display for StoreChoice {
             Self::Memory => f.write_str("memory"),
             Self::Turso(path) => write!(f, "turso:{}", path.display()),
             Self::Redb(path) => write!(f, "redb:{}", path.display()),
+            Self::Cached(path, cache) => write!(f, "turso:{} behind redb:{}", path.display(), cache.display()),
         }
     }
 }
@@ -62,14 +67,16 @@ impl StoreChoice {
             Self::Memory => Box::new(InMemoryStore::new()),
             Self::Turso(path) => Box::new(TursoStore::open(path).await?),
             Self::Redb(path) => Box::new(RedbStore::open(path).await?),
+            Self::Cached(path, cache) => Box::new(HotCache::open(TursoStore::open(path).await?, cache).await?),
         })
     }
 
-    /// The same behind a cache.
-    pub(crate) fn behind(&self, cache: Option<&CacheChoice>) -> Self {
-        match cache {
-            None => self.clone(),
-            Some(cache) => match *cache {},
+    /// The same behind a cache in this file, which only a libSQL file can have here.
+    pub(crate) fn behind(&self, cache: Option<&Path>) -> Result<Self, NoStore> {
+        match (self, cache) {
+            (choice, None) => Ok(choice.clone()),
+            (Self::Turso(path), Some(cache)) => Ok(Self::Cached(path.clone(), cache.to_owned())),
+            _ => Err(NoStore::NoCache),
         }
     }
 
@@ -77,7 +84,7 @@ impl StoreChoice {
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::Memory => None,
-            Self::Turso(path) | Self::Redb(path) => Some(path),
+            Self::Turso(path) | Self::Redb(path) | Self::Cached(path, _) => Some(path),
         }
     }
 
@@ -106,25 +113,6 @@ impl StoreChoice {
     }
 }
 
-/// A cache in a file between the caller and the store: there is none yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum CacheChoice {}
-
-impl FromStr for CacheChoice {
-    type Err = NoCache;
-
-    fn from_str(_: &str) -> Result<Self, NoCache> {
-        Err(NoCache::NotYet)
-    }
-}
-
-/// What names no cache.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoCache {
-    #[error("not yet; leave it out")]
-    NotYet,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +130,10 @@ mod tests {
         for text in ["", "memory:", "memory:x", "postgres:x"] {
             assert_eq!(choice(text), Err(NoStore::Unknown), "{text}");
         }
-        assert_eq!(choice("turso:a:b").unwrap().to_string(), "turso:a:b");
+        let turso = choice("turso:a:b").unwrap();
+        assert_eq!(turso.to_string(), "turso:a:b");
+        assert_eq!(turso.behind(Some(Path::new("c"))).unwrap().to_string(), "turso:a:b behind redb:c");
+        assert_eq!(choice("memory").unwrap().behind(Some(Path::new("c"))), Err(NoStore::NoCache));
     }
 
     #[test]
