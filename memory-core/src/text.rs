@@ -47,9 +47,13 @@ pub(crate) fn informative(text: &str) -> impl Iterator<Item = String> {
     words(text).filter(|word| !STOPPED.contains(word.as_str()))
 }
 
+/// Longer words are taken as they are.
+const LONGEST_WORD: usize = 100;
+
 /// The term of such a word. It begins with the same character.
 pub(crate) fn stem(word: &str) -> Cow<'_, str> {
-    ENGLISH.stem(word)
+    // No English word is so long, and the stemmer's time grows with the square of some.
+    if word.len() > LONGEST_WORD { Cow::Borrowed(word) } else { ENGLISH.stem(word) }
 }
 
 /// The words of a text, in lower case, without apostrophes, with stop words and unstemmed.
