@@ -61,8 +61,11 @@ fn wait_for_a_pause(session: &mut Session, woken: &mpsc::Receiver<()>) -> bool {
 
 fn look_after(session: &mut Session, shared: &Shared) -> Result<()> {
     while let Some(step) = Step::read(session, STEP)? {
-        let counters = std::sync::Arc::clone(&shared.counters);
+        let (counters, last) = (std::sync::Arc::clone(&shared.counters), step.len() < STEP);
         shared.run(move |writer| index(writer, step, &counters))?;
+        if last {
+            break;
+        }
     }
     let mut pass = Pass::due(session)?;
     while let Some(current) = pass {
