@@ -21,6 +21,7 @@ use memory_core::{
     Batch, Change, Changes, Commit, Error, ErrorKind, Hit, Key, MemoryStore, Page, Result, Scan, Search, StoreHealth,
     StoreInfo, Stored, Version,
 };
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use config::{CacheConfig, WarmUp};
@@ -74,6 +75,8 @@ struct Inner<P> {
     follower: Follower,
     catching_up: tokio::sync::Mutex<()>,
     wake: Arc<Notify>,
+    /// Where what may block is done, wherever the cache is called.
+    runtime: Handle,
 }
 
 impl<P> Drop for Inner<P> {
@@ -104,10 +107,13 @@ impl<P: MemoryStore> HotCache<P> {
     /// memory if it is another program's, open elsewhere, or cannot be written. [`stats`](Self::stats) tell.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) for a setting outside its range. The primary's own errors with
-    /// [`WarmUp::BeforeOpen`]; otherwise, as long as it fails, there is nothing to answer from.
+    /// [`Invalid`](ErrorKind::Invalid) for a setting outside its range, [`Unavailable`](ErrorKind::Unavailable) outside of a tokio
+    /// runtime, whose timers must be enabled. The primary's own errors with [`WarmUp::BeforeOpen`]; otherwise, as long as it
+    /// fails, there is nothing to answer from.
     pub async fn open_with(primary: P, path: impl AsRef<Path>, config: CacheConfig) -> Result<Self> {
-        Self::start(primary, Place::File(path.as_ref().into()), config).await
+        // It may be opened again when the working directory is another.
+        let path = std::path::absolute(&path).unwrap_or_else(|_| path.as_ref().to_owned());
+        Self::start(primary, Place::File(path.into()), config).await
     }
 
     /// The same in memory, without a file. Each start begins with nothing.
@@ -120,6 +126,9 @@ impl<P: MemoryStore> HotCache<P> {
 
     async fn start(primary: P, place: Place, config: CacheConfig) -> Result<Self> {
         config.validate().map_err(|error| error.in_operation("open"))?;
+        let runtime = Handle::try_current().map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "a cache needs a tokio runtime").with_source(error).in_operation("open")
+        })?;
         let (warm_up, interval) = (config.warm_up, config.snapshot_interval);
         let wake = Arc::new(Notify::new());
         let inner = Arc::new(Inner {
@@ -128,6 +137,7 @@ impl<P: MemoryStore> HotCache<P> {
             follower: Follower::default(),
             catching_up: tokio::sync::Mutex::default(),
             wake: Arc::clone(&wake),
+            runtime: runtime.clone(),
         });
         let stretches = if warm_up == WarmUp::BeforeOpen { usize::MAX } else { AT_OPEN };
         match inner.catch_up(stretches).await {
@@ -139,7 +149,7 @@ impl<P: MemoryStore> HotCache<P> {
                 wake.notify_one();
             }
         }
-        tokio::spawn(keeper::keep(Arc::downgrade(&inner), wake, interval));
+        runtime.spawn(keeper::keep(Arc::downgrade(&inner), wake, interval));
         Ok(Self { inner })
     }
 }
@@ -157,9 +167,8 @@ impl<P> HotCache<P> {
 
     /// How it is doing.
     pub async fn stats(&self) -> CacheStats {
-        let shelf = Arc::clone(&self.inner.shelf);
-        let stats = tokio::task::spawn_blocking(move || shelf.stats()).await;
-        stats.unwrap_or_else(|_| self.inner.shelf.stats())
+        // A runtime that ends lets nobody else work.
+        self.inner.local(Shelf::stats).await.unwrap_or_else(|| self.inner.shelf.stats())
     }
 }
 
@@ -180,7 +189,15 @@ impl<P> Inner<P> {
     /// Does what may block where it may. `None` if the runtime ends.
     async fn local<T: Send + 'static>(&self, job: impl FnOnce(&Shelf) -> T + Send + 'static) -> Option<T> {
         let shelf = Arc::clone(&self.shelf);
-        tokio::task::spawn_blocking(move || job(&shelf)).await.ok()
+        self.runtime.spawn_blocking(move || job(&shelf)).await.ok()
+    }
+
+    /// Keeps records that were read from the primary, when there is time.
+    fn keep(&self, records: Vec<Stored>) {
+        if self.shelf.keep_later(records) {
+            let shelf = Arc::clone(&self.shelf);
+            drop(self.runtime.spawn_blocking(move || shelf.keep()));
+        }
     }
 }
 
@@ -202,13 +219,7 @@ impl<P: MemoryStore> Inner<P> {
                 Ok(answers) => {
                     self.shelf.counters.hits.add(keys.len() - missing.len());
                     self.shelf.counters.misses.add(missing.len());
-                    if self.shelf.keep_later(fresh.into_iter()) {
-                        // Nobody waits for it.
-                        drop(tokio::task::spawn_blocking({
-                            let shelf = Arc::clone(&self.shelf);
-                            move || shelf.keep()
-                        }));
-                    }
+                    self.keep(fresh);
                     return Ok(Some(answers));
                 }
                 // It may have changed in between: then the feed tells, and it is another version that does not fit.

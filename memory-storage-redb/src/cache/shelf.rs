@@ -411,10 +411,10 @@ impl Shelf {
 
     /// Lets records that were read from the primary be kept, if they are what the cache knows of. Says whether somebody must
     /// [do that](Self::keep), because nobody does already. What is too much at once is not kept.
-    pub(super) fn keep_later(&self, records: impl Iterator<Item = Stored>) -> bool {
+    pub(super) fn keep_later(&self, records: Vec<Stored>) -> bool {
         let mut unkept = self.unkept();
         let room = MOST_UNKEPT.saturating_sub(unkept.records.len());
-        unkept.records.extend(records.take(room));
+        unkept.records.extend(records.into_iter().take(room));
         !unkept.records.is_empty() && !std::mem::replace(&mut unkept.at_work, true)
     }
 
@@ -565,12 +565,35 @@ mod tests {
         assert!(shelf.apply(told(shelf.cursor(), 5, &new, false)) && shelf.heard_nothing(&shelf.cursor(), Version(5)));
         assert!(shelf.set_ready(&shelf.cursor()));
         let stored = |version, record: &Record| Stored { version: Version(version), record: record.clone() };
-        assert!(shelf.keep_later([stored(3, &old), stored(4, &unknown)].into_iter()), "somebody must");
-        assert!(!shelf.keep_later([stored(3, &old)].into_iter()), "somebody does");
+        assert!(shelf.keep_later(vec![stored(3, &old), stored(4, &unknown)]), "somebody must");
+        assert!(!shelf.keep_later(vec![stored(3, &old)]), "somebody does");
         shelf.keep();
         assert_eq!(shelf.stats().entries, 0);
-        assert!(shelf.keep_later([stored(5, &new)].into_iter()));
+        assert!(shelf.keep_later(vec![stored(5, &new)]));
         assert_eq!(shelf.stats().entries, 1);
-        assert!(!shelf.keep_later(std::iter::empty()));
+        assert!(!shelf.keep_later(Vec::new()));
+    }
+
+    /// A place that damages what is written there is not tried for ever.
+    #[test]
+    fn a_place_that_does_damage_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::File(folder.path().join("cache").into());
+        let shelf = Shelf::new(place, CacheConfig::default());
+        shelf.make();
+        for damages in 1..=4 {
+            shelf.lose(Error::new(ErrorKind::Corrupt, "as if"));
+            shelf.lose(Error::new(ErrorKind::Io, "what comes of it does not count"));
+            assert_eq!(shelf.phase(), Phase::Lost(Loss::Damaged));
+            shelf.make();
+            let CacheStats { mode, rebuilds, .. } = shelf.stats();
+            assert_eq!((rebuilds, shelf.phase()), (damages, Phase::Behind));
+            assert_eq!(matches!(mode, CacheMode::Persistent), damages <= u64::from(MOST_DAMAGES), "{mode:?}");
+        }
+        // Nor is it afterwards, whatever happens.
+        shelf.disown(Error::new(ErrorKind::Foreign, "as if"));
+        shelf.make();
+        assert!(matches!(shelf.stats().mode, CacheMode::InMemory(Some(_))));
+        shelf.close();
     }
 }

@@ -170,3 +170,38 @@ async fn a_setting_out_of_range_is_refused() {
     assert_eq!(error.to_string(), "open: invalid value: episodes is 0; allowed: 1..=1000000");
     assert!(!path.exists());
 }
+
+/// Outside of a runtime a cache does not open; one that is open can be called from anywhere.
+#[test]
+fn a_cache_can_be_called_from_outside_of_the_runtime() {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    /// Asks again and again, which is enough for a test.
+    fn block_on<T>(call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        loop {
+            if let Poll::Ready(done) = call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return done;
+            }
+            std::thread::yield_now();
+        }
+    }
+    let opened = block_on(HotCache::in_memory(InMemoryStore::new(), CacheConfig::default()));
+    assert_eq!(kind(opened), ErrorKind::Unavailable);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (cache, primary) = runtime.block_on(async {
+        let primary = primary_with(0..30, 3).await;
+        (in_memory(primary.clone()).await, primary)
+    });
+    block_on(async {
+        put(&cache, [random_record(31, &mut Dice::new(1))]).await;
+        assert_same(&cache, &primary, &keys(0..40), "outside").await;
+        assert_eq!(cache.stats().await.passed_on, 0);
+    });
+    drop(runtime);
+    block_on(async {
+        put(&primary, [random_record(32, &mut Dice::new(1))]).await;
+        assert_same(&cache, &primary, &keys(0..40), "after the end of the runtime").await;
+        cache.close().await.unwrap();
+    });
+}
