@@ -37,5 +37,5 @@ mod over_any_store {
 
 mod invariants {
     use super::*;
-    memory_core::invariant_tests!(12, async || persistent(InMemoryStore::new()).await);
+    memory_core::invariant_tests!(8, async || persistent(InMemoryStore::new()).await);
 }
