@@ -117,7 +117,8 @@ const SOUND: &[(&str, Sql)] = &[
         Sql("pattern_blocks", "SELECT coalesce(min(first) <> zeroblob(17), 0) FROM pattern_blocks"),
     ),
 ];
-const BACK_UP: Sql = Sql("", "VACUUM INTO ?1");
+const COPY: Sql = Sql("", "VACUUM INTO ?1");
+const READ_ONLY: Sql = Sql("pragma", "SELECT query_only FROM pragma_query_only");
 const PAGES: Sql = Sql("database header", "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
 const VERSION: Sql = Sql("state", "SELECT version FROM state");
 
@@ -174,68 +175,63 @@ fn read_all(session: &mut Session, kind: RecordKind) -> Result<()> {
 
 /// Copies one state of the file into a new one. Writers go on meanwhile.
 pub(crate) fn back_up(session: &mut Session, to: &Path) -> Result<Backup> {
-    let (partial, to) = new_file(to)?;
-    let copied = copy_into(session, &partial, &to);
-    if copied.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    copied
-}
-
-fn copy_into(session: &mut Session, partial: &Path, to: &Path) -> Result<Backup> {
-    // A connection that only reads may write no other file either.
-    session.script("PRAGMA query_only = OFF")?;
-    let copied = session.execute(BACK_UP, vec![Value::Text(partial.to_string_lossy().into_owned())]);
-    session.script("PRAGMA query_only = ON")?;
-    copied?;
-    let version = {
-        let mut copy = open_to_look(&Arc::from(partial))?;
-        Version(copy.first(VERSION, vec![], |row| row.count(0))?.unwrap_or_default())
-    };
-    move_in_place(partial, to)?;
-    let bytes = to.metadata().map_err(|error| from_io(to, error))?.len();
-    Ok(Backup { version, bytes })
+    let to = new_file(to)?;
+    copy(session, &to)?;
+    let bytes = to.metadata().map_err(|error| from_io(&to, error))?.len();
+    let version = open_to_look(&to.into())?.first(VERSION, vec![], |row| row.count(0))?;
+    Ok(Backup { version: Version(version.unwrap_or_default()), bytes })
 }
 
 /// Makes a database file of a backup, after checking it.
 pub(crate) fn restore(from: &Path, to: &Path) -> Result<Backup> {
     check_path(from)?;
-    let (partial, to) = new_file(to)?;
     let mut backup = open_to_look(&Arc::from(from))?;
     let problems = check(&mut backup)?;
     if let Some(first) = problems.first() {
         let message = format!("{}: {first}, and {} more problems", from.display(), problems.len() - 1);
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
-    let copied = copy_into(&mut backup, &partial, &to);
+    back_up(&mut backup, to)
+}
+
+/// The whole path of a new file, of which nothing is there yet.
+fn new_file(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path).map_err(|error| from_io(path, error))?;
+    check_path(&path)?;
+    match ["", "-wal", "-shm"].map(|end| beside(&path, end)).into_iter().find(|path| path.exists()) {
+        Some(there) => Err(Error::new(ErrorKind::AlreadyExists, format!("{} is there already", there.display()))),
+        None => Ok(path),
+    }
+}
+
+/// The path with something behind it.
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Copies one state of the file; what is there under the name is replaced, when the copy is whole and on disk.
+pub(crate) fn copy(session: &mut Session, to: &Path) -> Result<()> {
+    let partial = beside(to, ".partial");
+    // What a process left that was killed half-way.
+    let _ = std::fs::remove_file(&partial);
+    // A connection that only reads may write no other file either.
+    let read_only = session.first(READ_ONLY, vec![], |row| row.count(0))? == Some(1);
+    session.script("PRAGMA query_only = OFF")?;
+    let copied = session.execute(COPY, vec![Value::Text(partial.to_string_lossy().into_owned())]);
+    if read_only {
+        session.script("PRAGMA query_only = ON")?;
+    }
+    let copied = copied.and_then(|_| move_in_place(&partial, to));
     if copied.is_err() {
         let _ = std::fs::remove_file(&partial);
     }
     copied
 }
 
-/// The name under which a new file is made, and its own; neither of them is there yet.
-fn new_file(path: &Path) -> Result<(PathBuf, PathBuf)> {
-    let path = std::path::absolute(path).map_err(|error| from_io(path, error))?;
-    check_path(&path)?;
-    let with = |end: &str| {
-        let mut name = path.clone().into_os_string();
-        name.push(end);
-        PathBuf::from(name)
-    };
-    for there in [path.clone(), with("-wal"), with("-shm")] {
-        if there.exists() {
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("{} is there already", there.display())));
-        }
-    }
-    let partial = with(".partial");
-    // What a process left that was killed half-way.
-    let _ = std::fs::remove_file(&partial);
-    Ok((partial, path))
-}
-
 /// Gives a file that was written its name, for good.
-pub(crate) fn move_in_place(partial: &Path, to: &Path) -> Result<()> {
+fn move_in_place(partial: &Path, to: &Path) -> Result<()> {
     let done = File::open(partial).and_then(|file| file.sync_all()).and_then(|()| {
         std::fs::rename(partial, to)?;
         // The name is on disk only when the folder is.

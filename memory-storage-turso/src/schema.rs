@@ -11,7 +11,7 @@ use memory_core::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
 use crate::error::from_io;
-use crate::maintenance::move_in_place;
+use crate::maintenance::{beside, copy};
 use crate::session::{BEGIN_READ, BEGIN_WRITE, Session, Sql};
 
 /// `KnHw` in the header of the file.
@@ -101,37 +101,21 @@ fn plan_with(path: &Arc<Path>, migrations: &[Migration]) -> Result<MigrationPlan
         plan.to = last.version;
         plan.migrations = pending.iter().map(|one| format!("{} ({})", one.version, one.name)).collect();
         plan.backup = Some(backup_of(path, from));
-        let copy: Arc<Path> = beside(path, ".plan").into();
-        let tried = copy_to(&mut session, &copy).and_then(|()| open_and_migrate(&copy, Duration::ZERO, migrations));
+        let trial: Arc<Path> = beside(path, ".plan").into();
+        let tried = copy(&mut session, &trial).and_then(|()| open_and_migrate(&trial, Duration::ZERO, migrations));
         let tried = tried.map(drop);
         for end in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(beside(&copy, end));
+            let _ = std::fs::remove_file(beside(&trial, end));
         }
-        let _ = std::fs::remove_file(backup_of(&copy, from));
+        let _ = std::fs::remove_file(backup_of(&trial, from));
         tried?;
     }
     Ok(plan)
 }
 
-/// The path with something behind it.
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
-
 /// Where a file of this schema is kept before it is changed.
 fn backup_of(path: &Path, version: i64) -> PathBuf {
     beside(path, &format!(".schema-{version}.backup"))
-}
-
-/// Copies one state of the file; what is there under the name is replaced.
-fn copy_to(session: &mut Session, copy: &Path) -> Result<()> {
-    const COPY: Sql = Sql("", "VACUUM INTO ?1");
-    let partial = beside(copy, ".partial");
-    let _ = std::fs::remove_file(&partial);
-    session.execute(COPY, vec![Value::Text(partial.to_string_lossy().into_owned())])?;
-    move_in_place(&partial, copy)
 }
 
 fn open_and_migrate(path: &Arc<Path>, busy_timeout: Duration, migrations: &[Migration]) -> Result<Session> {
@@ -150,7 +134,7 @@ fn open_and_migrate(path: &Arc<Path>, busy_timeout: Duration, migrations: &[Migr
     prepare(&mut session)?;
     session.script("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304")?;
     if let Some(from) = behind(&mut session, migrations)? {
-        copy_to(&mut session, &backup_of(path, from))?;
+        copy(&mut session, &backup_of(path, from))?;
     }
     while !migrate_once(&mut session, migrations)? {}
     Ok(session)

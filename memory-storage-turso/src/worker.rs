@@ -40,11 +40,27 @@ pub(crate) enum Job {
     Run(Box<dyn FnOnce(&mut Writer) + Send>),
 }
 
+impl Job {
+    /// Something to do, and whom to tell what came of it.
+    fn run<T>(
+        work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
+        tell: impl FnOnce(Result<T>) + Send + 'static,
+    ) -> Self {
+        Self::Run(Box::new(move |writer: &mut Writer| {
+            let done = catch_unwind(AssertUnwindSafe(|| work(&mut *writer)));
+            tell(done.unwrap_or_else(|payload| {
+                writer.recover();
+                Err(panicked(&*payload))
+            }));
+        }))
+    }
+}
+
 /// A batch, and who waits for it.
 pub(crate) struct Write {
     batch: Encoded,
     answer: Answer<Commit>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// The threads of an open store. They end when this is dropped or [closed](Self::close), after what is queued.
@@ -160,7 +176,7 @@ impl Workers {
         let (answer, answered) = oneshot::channel();
         let queues = self.shared.queues()?;
         let permit = Permit::take(&self.shared.counters, config, Some(batch.bytes()))?;
-        queues.writes.send(Job::Batch(Write { batch, answer, _permit: permit })).map_err(|_| closed())?;
+        queues.writes.send(Job::Batch(Write { batch, answer, permit })).map_err(|_| closed())?;
         let done = answered.await.map_err(|_| closed())?;
         // It is woken already if the channel is full, and gone if it is closed.
         let _ = queues.wake.try_send(());
@@ -209,14 +225,8 @@ impl Workers {
         work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        let job = move |writer: &mut Writer| {
-            let done = catch_unwind(AssertUnwindSafe(|| work(&mut *writer)));
-            let _ = answer.send(done.unwrap_or_else(|payload| {
-                writer.recover();
-                Err(panicked(&*payload))
-            }));
-        };
-        self.shared.queues()?.writes.send(Job::Run(Box::new(job))).map_err(|_| closed())?;
+        let job = Job::run(work, move |done| drop(answer.send(done)));
+        self.shared.queues()?.writes.send(job).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
@@ -291,14 +301,7 @@ fn run_on<T: Send + 'static>(
     work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (answer, answered) = mpsc::channel();
-    let job = move |writer: &mut Writer| {
-        let done = catch_unwind(AssertUnwindSafe(|| work(&mut *writer)));
-        let _ = answer.send(done.unwrap_or_else(|payload| {
-            writer.recover();
-            Err(panicked(&*payload))
-        }));
-    };
-    writes.send(Job::Run(Box::new(job))).map_err(|_| closed())?;
+    writes.send(Job::run(work, move |done| drop(answer.send(done)))).map_err(|_| closed())?;
     answered.recv().map_err(|_| closed())?
 }
 
@@ -517,7 +520,7 @@ impl Queue<'_> {
 
 fn write_all(writer: &mut Writer, writes: Vec<Write>, database: &Database) {
     let (batches, answers): (Vec<Encoded>, Vec<(Answer<Commit>, Permit)>) =
-        writes.into_iter().map(|write| (write.batch, (write.answer, write._permit))).unzip();
+        writes.into_iter().map(|write| (write.batch, (write.answer, write.permit))).unzip();
     let done = catch_unwind(AssertUnwindSafe(|| writer.commit(&batches)));
     let done = done.unwrap_or_else(|payload| {
         writer.recover();

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use memory_core::testkit::samples::{self, logged, logged_with, noted_with, vector};
 use memory_core::{Batch, InMemoryStore, MemoryStore, NoteFilter, Scope, Step};
 use redb::{Durability, ReadTransaction};
@@ -202,53 +200,4 @@ fn a_database_is_known_as_it_was_closed() {
     index_file::stamp(&path);
     std::fs::write(&path, std::fs::read(&path).unwrap()).unwrap();
     assert!(!index_file::is_as_it_was_closed(&path), "it was written");
-}
-
-/// `cargo test --release -p knowhow-memory-storage-redb -- --ignored --nocapture measures`
-#[test]
-#[ignore = "measures"]
-fn measures_opening_and_searching_100_000_records() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("file");
-    let file = open(&path);
-    let searching = Searching::new(Arc::clone(file.path()), HybridIndex::new(), tables(&file));
-    let start = Instant::now();
-    for chunk in 0..100_u32 {
-        put(&file, &searching, 1 + u64::from(chunk) * 1_000, &records(chunk * 1_000..(chunk + 1) * 1_000, 384));
-    }
-    println!("built in {:?}", start.elapsed());
-    let start = Instant::now();
-    save(&file, &searching);
-    println!("saved in {:?}", start.elapsed());
-    println!("{:?}", searching.stats());
-    drop(searching);
-    file.close().unwrap();
-    for _ in 0..5 {
-        let start = Instant::now();
-        let file = open(&path);
-        let opened = start.elapsed();
-        let index = index_file::read(&file).unwrap().unwrap();
-        let read = start.elapsed();
-        let searching = Searching::new(Arc::clone(file.path()), index, tables(&file));
-        let search = &searches(384)[2];
-        searching.search(search).unwrap();
-        println!("opened {opened:?}, with index {read:?}, first search {:?}", start.elapsed());
-        let table = tables(&file);
-        let numbers: Vec<u32> = (0..260_u32).map(|n| n.wrapping_mul(2_654_435_761) % 20_000 * 5).collect();
-        for _ in 0..3 {
-            let start = Instant::now();
-            for n in &numbers {
-                super::vector(file.path(), table.vectors(), &Key::Episode(samples::episode_id(*n))).unwrap();
-            }
-            println!("260 vectors in {:?}", start.elapsed());
-        }
-        let start = Instant::now();
-        (0..100).for_each(|_| drop(searching.search(search).unwrap()));
-        println!("a search {:?}", start.elapsed() / 100);
-    }
-    println!(
-        "file {} MB, index {} MB",
-        std::fs::metadata(&path).unwrap().len() >> 20,
-        std::fs::metadata(folder.path().join("file.index")).unwrap().len() >> 20
-    );
 }

@@ -1,10 +1,10 @@
 //! Puts a store under the load that the goals speak of, and measures it beside what the disk and SQLite can do at best.
 //!
 //! ```sh
-//! load record --episodes 10000 --writers 16 --store turso:/tmp/m.db --json record.json
-//! load record --episodes 10000 --writers 16 --store turso:/tmp/d.db --sync-delay-ms 2
-//! load import --episodes 10000 --store turso:/tmp/i.db
-//! load recall --episodes 10000 --store turso:/tmp/r.db
+//! load record --episodes 10000 --writers 16 --store turso:m.db --json record.json
+//! load record --episodes 10000 --writers 16 --store turso:d.db --sync-delay-ms 2
+//! load import --episodes 10000 --store turso:i.db
+//! load recall --episodes 10000 --store turso:r.db
 //! ```
 //!
 //! What each figure means is told in the README of this crate.
@@ -46,15 +46,15 @@ struct Arguments {
 enum Command {
     /// Records finished episodes, one call each, by some writers at the same time
     ///
-    /// Example: load record --episodes 10000 --writers 16 --store turso:/tmp/m.db --json record.json
+    /// Example: load record --episodes 10000 --writers 16 --store turso:m.db --json record.json
     Record(record::Record),
     /// Finds ten episodes and reads them, by vector, by words, and by both
     ///
-    /// Example: load recall --episodes 10000 --store turso:/tmp/r.db --json recall.json
+    /// Example: load recall --episodes 10000 --store turso:r.db --json recall.json
     Recall(recall::Recall),
     /// Imports many finished episodes in large commits
     ///
-    /// Example: load import --episodes 10000 --store turso:/tmp/i.db --json import.json
+    /// Example: load import --episodes 10000 --store turso:i.db --json import.json
     Import(import::Import),
     /// Fills a store for `recall`, which calls it
     #[command(hide = true)]
