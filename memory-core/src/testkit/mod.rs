@@ -7,6 +7,9 @@
 //! - [`invariants`]: what must hold of learning whatever happens, as property tests; with
 //!   [`invariant_tests!`](crate::invariant_tests).
 //! - [`samples`]: records to store, from plain to awkward, and random episodes to learn from.
+//! - [`extremes`]: records of every kind that are hard to keep, and whether a store has kept them.
+//! - [`generated`]: records that look random and are the same every time, to compare stores by.
+//! - [`kills`]: processes that are killed while they record, learn, or make their file.
 //! - [`FaultyStore`] and [`FaultyEmbedder`]: fail, hold and count calls by a script.
 //! - [`ManualClock`]: time that moves when it is told to.
 //! - [`process`]: the same test in another process, to reopen what it stored or to be killed.
@@ -23,8 +26,11 @@
 mod clock;
 pub mod contract;
 pub mod embedder;
+pub mod extremes;
 mod faulty;
+pub mod generated;
 pub mod invariants;
+pub mod kills;
 pub mod process;
 pub mod samples;
 
