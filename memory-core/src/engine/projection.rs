@@ -16,6 +16,8 @@ use crate::{
 /// Episodes that one projection step folds at most: the more, the more often one of them adds to what another has already
 /// added to.
 const STEP: u64 = 4_096;
+/// Episodes that are read at once.
+const PAGE: usize = 1_000;
 /// How long there must be no completion before the projection begins, unless as many wait as a step has.
 const QUIET: Duration = Duration::from_millis(100);
 /// How long completions wait at most.
@@ -195,7 +197,8 @@ impl Projection {
         let base = self.base().await?;
         let (mut learned, mut position, mut folded) = (Knowledge::default(), base.position, 0);
         while folded < STEP {
-            let page = self.store.scan(&log_after(position)).await?;
+            let left = usize::try_from(STEP - folded).unwrap_or(PAGE).min(PAGE);
+            let page = self.store.scan(&log_after(position).limit(left)).await?;
             for (place, (version, logged)) in episodes(&page.records).enumerate() {
                 if place % UNINTERRUPTED == UNINTERRUPTED - 1 {
                     tokio::task::yield_now().await;
