@@ -1,7 +1,7 @@
 //! Tells a memory long conversations, turn by turn, then asks questions about them and scores what it recalls.
 //!
 //! ```sh
-//! cargo run --release --example conversations -- FILE [--store memory|turso:PATH] [--json FILE] [--vectors FILE]
+//! cargo run --release --example conversations -- FILE [--store memory|turso:PATH] [--embedder EMBEDDER] [--json FILE]
 //! ```
 //!
 //! Every line of the file is a turn or a question, as in LoCoMo (A. Maharana et al., "Evaluating Very Long-Term Conversational
@@ -11,11 +11,10 @@
 //! session is a thread, each turn a note of the one who speaks. A question is answered by ranking the turns of its conversation;
 //! scored are the turns that its evidence names.
 //!
-//! `--vectors` gives the vectors of a model, computed before: lines `{"text","vector"}` for every turn, as `speaker: text`, and
-//! every question. Without it, the offline embedder is used.
+//! EMBEDDER is `hash`, the offline one, which is used without, or with the feature `local` `local:DIR`, a model in a directory, or
+//! with the feature `embedders` `openai:URL,MODEL`, `ollama:URL,MODEL` or `mlx:URL,MODEL`.
 
 mod scores;
-mod vectors;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -26,12 +25,11 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use clap::Parser;
-use knowhow_examples::{AnyError, StoreChoice, exit_code, progress, read_lines};
+use knowhow_examples::{AnyError, EmbedderChoice, StoreChoice, exit_code, progress, read_lines};
 use memory_core::{Memory, NewNote, NoteId, Place, Scope, Search, Source};
 use scores::{Figures, Scores};
 use serde::Deserialize;
 use serde_json::json;
-use vectors::GivenVectors;
 
 /// Asks a memory about conversations and scores what it recalls.
 #[derive(Debug, Parser)]
@@ -41,12 +39,13 @@ struct Arguments {
     /// `memory`, or `turso:PATH` for a new database file.
     #[arg(long, default_value = "memory")]
     store: StoreChoice,
+    /// `hash`; with the feature `local` also `local:DIR`; with the feature `embedders` also `openai:URL,MODEL`, `ollama:URL,MODEL`
+    /// and `mlx:URL,MODEL`.
+    #[arg(long, default_value = "hash")]
+    embedder: EmbedderChoice,
     /// Where to write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Vectors of all turns (`speaker: text`) and questions: JSON lines `{"text","vector"}`, plain or gzipped.
-    #[arg(long)]
-    vectors: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,10 +87,7 @@ async fn run(arguments: Arguments) -> Result<(), AnyError> {
             Line::Question(question) => questions.push(question),
         }
     }
-    let mut builder = Memory::builder().scope(Scope::new("conversations")?);
-    if let Some(path) = &arguments.vectors {
-        builder = builder.embedder(GivenVectors::read(path)?);
-    }
+    let builder = Memory::builder().scope(Scope::new("conversations")?).embedder(arguments.embedder.open().await?);
     let memory = arguments.store.build_new(builder).await?;
     // Before the work, so that a path that cannot be written is told at once.
     let json_file = arguments.json.as_ref().map(File::create).transpose()?;

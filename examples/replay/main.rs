@@ -18,7 +18,6 @@
 //! | T3 | the learn file (`online0`: the test file's earlier runs) | chance of success after 0, 2, 4 and all steps; how reliable it is |
 //! | T4 | the test file's earlier runs | similar runs: the same task, the same intent |
 //! | T5 | the learn file | which habits help or harm; tested again on the test file |
-
 //!
 //! `--poison 0.1` tells every tenth run of the learn file, chosen by a hash, wrongly: each tool replaced by another one of the
 //! domain, and the run called a success. The memory trusts it like the rest; how much the figures move is what a tenth of
@@ -38,7 +37,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use habits::Claims;
-use knowhow_examples::{AnyError, StoreChoice, exit_code, progress, read_lines};
+use knowhow_examples::{AnyError, EmbedderChoice, StoreChoice, exit_code, progress, read_lines};
 use memory_core::{EpisodeId, Memory, OpenEpisode, Scope};
 use scores::{ByDomain, Forecasts, MACRO_6, Ranks, Retrieval, Score, figure};
 use serde_json::{Value, json};
@@ -53,9 +52,14 @@ struct Arguments {
     /// Runs to be asked about, in order.
     #[arg(long)]
     test: PathBuf,
-    /// `memory`, or `turso:PATH` for a new database file.
+    /// `memory`, `turso:PATH`, `redb:PATH` or `cached:PATH` for a new file; with the feature `server` also `remote:URL` and
+    /// `replica:PATH,URL`.
     #[arg(long, default_value = "memory")]
     store: StoreChoice,
+    /// `hash`; with the feature `local` also `local:DIR`; with the feature `embedders` also `openai:URL,MODEL`, `ollama:URL,MODEL`
+    /// and `mlx:URL,MODEL`.
+    #[arg(long, default_value = "hash")]
+    embedder: EmbedderChoice,
     /// The share of the runs to learn from that is told wrongly, 0 to 1.
     #[arg(long, default_value_t = 0.0, value_parser = poison::share)]
     poison: f64,
@@ -72,7 +76,8 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), AnyError> {
     let (mut learn, test) = (read_lines(&arguments.learn)?, read_lines(&arguments.test)?);
     poison::poison(&mut learn, arguments.poison);
-    let builder = Memory::builder().scope(Scope::new("replay")?.agent("learned")?);
+    let embedder = arguments.embedder.open().await?;
+    let builder = Memory::builder().scope(Scope::new("replay")?.agent("learned")?).embedder(embedder);
     let memory = arguments.store.build_new(builder).await?;
     // Before the work, so that a path that cannot be written is told at once.
     let json_file = arguments.json.as_ref().map(File::create).transpose()?;

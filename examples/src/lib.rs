@@ -1,4 +1,4 @@
-//! What the examples share: which store to use, and files of JSON lines. The examples are the programs beside this folder:
+//! What the examples share: which store and which embedder to use, and files of JSON lines. The examples are the programs beside this folder:
 //! `cargo run --release --example quickstart`.
 
 use std::fmt::Display;
@@ -7,13 +7,20 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
-use memory_core::{InMemoryStore, Memory, MemoryBuilder, StoreHealth};
-use memory_storage_redb::RedbStore;
+use memory_core::{InMemoryStore, Memory, MemoryBuilder, MemoryStore, StoreHealth};
+use memory_storage_redb::{HotCache, RedbStore};
 use memory_storage_turso::TursoStore;
+#[cfg(feature = "server")]
+use memory_storage_turso::{RemoteConfig, ReplicaConfig};
 use serde::de::DeserializeOwned;
+
+mod embedder;
+
+pub use embedder::EmbedderChoice;
 
 /// The program in the project's README, to see that it compiles.
 #[cfg(doctest)]
@@ -44,7 +51,21 @@ pub enum StoreChoice {
     Turso(PathBuf),
     /// In a redb file.
     Redb(PathBuf),
+    /// In a database file, behind a hot cache in the redb file beside it.
+    Cached(PathBuf),
+    /// In the database of the libSQL server at this address.
+    #[cfg(feature = "server")]
+    Remote(String),
+    /// The same, with a copy of it in a file.
+    #[cfg(feature = "server")]
+    Replica(PathBuf, String),
 }
+
+#[cfg(not(feature = "server"))]
+const ALLOWED: &str =
+    "allowed: memory, turso:PATH, redb:PATH, cached:PATH; with the feature `server` a server's address";
+#[cfg(feature = "server")]
+const ALLOWED: &str = "allowed: memory, turso:PATH, redb:PATH, cached:PATH, remote:URL, replica:PATH,URL";
 
 impl FromStr for StoreChoice {
     type Err = String;
@@ -54,7 +75,17 @@ impl FromStr for StoreChoice {
             None if text == "memory" => Ok(Self::Memory),
             Some(("turso", path)) if !path.is_empty() => Ok(Self::Turso(path.into())),
             Some(("redb", path)) if !path.is_empty() => Ok(Self::Redb(path.into())),
-            _ => Err("allowed: memory, turso:PATH, redb:PATH".to_owned()),
+            Some(("cached", path)) if !path.is_empty() => Ok(Self::Cached(path.into())),
+            #[cfg(feature = "server")]
+            Some(("remote", url)) if !url.is_empty() => Ok(Self::Remote(url.to_owned())),
+            #[cfg(feature = "server")]
+            Some(("replica", place)) => match place.split_once(',') {
+                Some((path, url)) if !path.is_empty() && !url.is_empty() => {
+                    Ok(Self::Replica(path.into(), url.to_owned()))
+                }
+                _ => Err(ALLOWED.to_owned()),
+            },
+            _ => Err(ALLOWED.to_owned()),
         }
     }
 }
@@ -65,11 +96,19 @@ impl StoreChoice {
     /// # Errors
     /// Those of the store and of [`MemoryBuilder::build`].
     pub async fn build(&self, builder: MemoryBuilder) -> Result<Memory, AnyError> {
-        Ok(match self {
-            Self::Memory => builder.store(InMemoryStore::new()).build().await?,
-            Self::Turso(path) => builder.store(TursoStore::open(path).await?).build().await?,
-            Self::Redb(path) => builder.store(RedbStore::open(path).await?).build().await?,
-        })
+        let store: Arc<dyn MemoryStore> = match self {
+            Self::Memory => Arc::new(InMemoryStore::new()),
+            Self::Turso(path) => Arc::new(TursoStore::open(path).await?),
+            Self::Redb(path) => Arc::new(RedbStore::open(path).await?),
+            Self::Cached(path) => {
+                Arc::new(HotCache::open(TursoStore::open(path).await?, path.with_extension("redb")).await?)
+            }
+            #[cfg(feature = "server")]
+            Self::Remote(url) => Arc::new(TursoStore::open_remote(url, RemoteConfig::default()).await?),
+            #[cfg(feature = "server")]
+            Self::Replica(path, url) => Arc::new(TursoStore::open_replica(path, url, ReplicaConfig::default()).await?),
+        };
+        Ok(builder.store(store).build().await?)
     }
 
     /// The same over a store with nothing in it.

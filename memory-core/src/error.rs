@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 /// The result of every fallible call of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -45,6 +46,11 @@ pub enum ErrorKind {
     Busy,
     /// More is asked at once than is taken; nothing was done. Temporary: ask again when less is under way.
     Overloaded,
+    /// More is asked in a span of time than is allowed; nothing was done. Temporary: [`retry_after`](Error::retry_after) says
+    /// when to ask again, where that is known.
+    RateLimited,
+    /// It took longer than it may, and was given up; of a write nobody knows whether it was done. Temporary.
+    TimedOut,
     /// The store or embedder cannot be reached, or was closed.
     Unavailable,
     /// An input/output failure of another kind.
@@ -71,6 +77,8 @@ impl fmt::Display for ErrorKind {
             Self::QuotaExceeded => "quota exceeded",
             Self::Busy => "busy",
             Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate limited",
+            Self::TimedOut => "timed out",
             Self::Unavailable => "unavailable",
             Self::Io => "input/output error",
         })
@@ -88,19 +96,32 @@ pub struct Error(Box<Inner>);
 #[error("{}{kind}: {message}", operation.map(|operation| format!("{operation}: ")).unwrap_or_default())]
 struct Inner {
     kind: ErrorKind,
-    temporary: bool,
+    status: Status,
+    retry_after: Option<Duration>,
     operation: Option<&'static str>,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// Whether the same call may succeed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Permanent,
+    Temporary,
+    /// It might, but has been tried as often as was allowed.
+    Persistent,
+}
+
 impl Error {
-    /// An error of `kind` with a message that says what was wrong. Only [`ErrorKind::Busy`], [`ErrorKind::Overloaded`] and
-    /// [`ErrorKind::Held`] start as temporary.
+    /// An error of `kind` with a message that says what was wrong. Only [`ErrorKind::Busy`], [`ErrorKind::Overloaded`],
+    /// [`ErrorKind::RateLimited`], [`ErrorKind::TimedOut`] and [`ErrorKind::Held`] start as temporary.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        use ErrorKind::{Busy, Held, Overloaded, RateLimited, TimedOut};
+        let temporary = matches!(kind, Busy | Overloaded | RateLimited | TimedOut | Held);
         Self(Box::new(Inner {
             kind,
-            temporary: matches!(kind, ErrorKind::Busy | ErrorKind::Overloaded | ErrorKind::Held),
+            status: if temporary { Status::Temporary } else { Status::Permanent },
+            retry_after: None,
             operation: None,
             message: message.into(),
             source: None,
@@ -128,7 +149,7 @@ impl Error {
 
     /// Adds what else is to be known to the message.
     #[must_use]
-    pub(crate) fn adding(mut self, more: impl fmt::Display) -> Self {
+    pub fn adding(mut self, more: impl fmt::Display) -> Self {
         self.0.message = format!("{}; {more}", self.0.message);
         self
     }
@@ -143,8 +164,32 @@ impl Error {
     /// Says whether the same call may succeed later without any change.
     #[must_use]
     pub fn with_temporary(mut self, temporary: bool) -> Self {
-        self.0.temporary = temporary;
+        self.0.status = if temporary { Status::Temporary } else { Status::Permanent };
         self
+    }
+
+    /// Says that a temporary error has been tried as often as was allowed, so that whoever gets it does not begin anew. It is
+    /// no longer temporary then. Other errors stay as they are.
+    #[must_use]
+    pub fn into_persistent(mut self) -> Self {
+        if self.0.status == Status::Temporary {
+            self.0.status = Status::Persistent;
+        }
+        self
+    }
+
+    /// Says how long to wait before the same call may succeed.
+    #[must_use]
+    pub fn with_retry_after(mut self, pause: Duration) -> Self {
+        self.0.retry_after = Some(pause);
+        self
+    }
+
+    /// The same error, without its cause, for another caller that waited for the same thing.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let Inner { kind, status, retry_after, operation, ref message, source: _ } = *self.0;
+        Self(Box::new(Inner { kind, status, retry_after, operation, message: message.clone(), source: None }))
     }
 
     /// What went wrong.
@@ -154,7 +199,17 @@ impl Error {
 
     /// Whether the same call may succeed later without any change.
     pub fn is_temporary(&self) -> bool {
-        self.0.temporary
+        self.0.status == Status::Temporary
+    }
+
+    /// Whether the same call might succeed later, but somebody has tried again already, and given up.
+    pub fn is_persistent(&self) -> bool {
+        self.0.status == Status::Persistent
+    }
+
+    /// How long to wait before the same call may succeed, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// Whether a condition of a batch did not hold.
@@ -189,5 +244,18 @@ mod tests {
         assert_eq!(StdError::source(&error).map(ToString::to_string).as_deref(), Some("input/output error: the cause"));
         assert!(Error::new(ErrorKind::Busy, "locked").is_temporary());
         assert!(Error::new(ErrorKind::Held, "until noon").is_temporary());
+    }
+
+    #[test]
+    fn says_whether_and_when_to_try_again() {
+        let limited = Error::new(ErrorKind::RateLimited, "10 a second").with_retry_after(Duration::from_millis(80));
+        assert!(limited.is_temporary() && !limited.is_persistent());
+        assert_eq!(limited.retry_after(), Some(Duration::from_millis(80)));
+        let again = limited.again();
+        assert_eq!((again.to_string(), again.is_temporary()), (limited.to_string(), true));
+        assert_eq!(again.retry_after(), limited.retry_after());
+        let given_up = limited.into_persistent();
+        assert!(given_up.is_persistent() && !given_up.is_temporary());
+        assert!(!Error::invalid("k", 0, "1..=100").into_persistent().is_persistent());
     }
 }

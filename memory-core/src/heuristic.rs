@@ -32,6 +32,18 @@ impl fmt::Display for HeuristicId {
     }
 }
 
+/// Who must agree before a heuristic is shown; see [`MemoryBuilder::consent`](crate::MemoryBuilder::consent).
+pub trait Consent: fmt::Debug + Send + Sync + 'static {
+    /// Whether a heuristic of a scope may be shown. Asked for each, each time: answers at once, from memory.
+    fn allows(&self, scope: &Scope, heuristic: HeuristicId) -> bool;
+}
+
+impl<C: Consent + ?Sized> Consent for std::sync::Arc<C> {
+    fn allows(&self, scope: &Scope, heuristic: HeuristicId) -> bool {
+        (**self).allows(scope, heuristic)
+    }
+}
+
 /// What a heuristic says about its habit.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,8 +6,8 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use uuid::Uuid;
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::index::{Entry, HybridIndex};
 use crate::store::{check_limit, check_vector};
@@ -30,7 +30,7 @@ pub struct InMemoryStore {
 struct State {
     closed: bool,
     version: u64,
-    records: HashMap<Key, Stored, Xxh3DefaultBuilder>,
+    records: HashMap<Key, Stored, RandomState>,
     /// The keys of the records, in order, for scans.
     keys: BTreeSet<Key>,
     /// How many records there are of each kind.
@@ -178,6 +178,7 @@ impl MemoryStore for InMemoryStore {
             open_episodes: count(RecordKind::Open),
             patterns: count(RecordKind::Pattern) + count(RecordKind::Habit),
             notes: count(RecordKind::Note),
+            degraded: None,
         })
     }
 
@@ -199,6 +200,7 @@ const fn first_key(kind: RecordKind) -> Key {
         RecordKind::Pattern => Key::Pattern(PatternId::new(NIL)),
         RecordKind::Habit => Key::Habit(PatternId::new(NIL)),
         RecordKind::Note => Key::Note(NoteId::new(NIL)),
+        RecordKind::Unembedded => Key::Unembedded(NIL),
     }
 }
 

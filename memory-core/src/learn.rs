@@ -1,9 +1,10 @@
 //! Learning: a pure fold of completed episodes into patterns.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, btree_map};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use crate::habit::{run, task_signature};
@@ -19,6 +20,9 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_7a4e_50c1_4f0e_9c55_27d7_31f0_a9b
 
 /// Raised with every change of what [`Learner::observe`] returns.
 const REVISION: u32 = 3;
+
+/// How many moves a transition looks back at most.
+const ORDER: usize = 3;
 
 /// How many steps after an error a recovery may take.
 pub(crate) const RECOVERY_STEPS: usize = 3;
@@ -108,7 +112,8 @@ impl Learner {
     /// Pure: it depends on nothing but the episode and the learner's identity.
     pub fn observe(&self, episode: &Episode) -> Vec<Pattern> {
         let bucket = self.bucket_of(episode.completed_at);
-        let mut observer = Observer { id: self.id(), bucket, episode, found: HashMap::new() };
+        let moves = episode.steps.iter().map(signature).collect();
+        let mut observer = Observer { id: self.id(), bucket, episode, moves, found: HashMap::default() };
         observer.transitions();
         observer.sequences();
         observer.recoveries();
@@ -128,8 +133,10 @@ struct Observer<'a> {
     id: LearnerId,
     bucket: i64,
     episode: &'a Episode,
+    /// The signatures of its steps.
+    moves: Vec<String>,
     /// By what names them within the episode: ids are costly, and computed once for each.
-    found: HashMap<(PatternKind, Vec<String>), Pattern>,
+    found: HashMap<(PatternKind, Vec<String>), Pattern, RandomState>,
 }
 
 impl Observer<'_> {
@@ -163,7 +170,7 @@ impl Observer<'_> {
 
     fn transitions(&mut self) {
         for (place, step) in self.episode.steps.iter().enumerate() {
-            for context in contexts(&self.episode.steps[..place]) {
+            for context in suffixes(&self.moves[..place]) {
                 self.see(PatternKind::Transition, context, &step.tool, self.episode.succeeded());
             }
         }
@@ -171,8 +178,8 @@ impl Observer<'_> {
 
     fn sequences(&mut self) {
         for length in 2..=3 {
-            for moves in self.episode.steps.windows(length) {
-                let signature = moves.iter().map(signature).collect();
+            for first in 0..(self.moves.len() + 1).saturating_sub(length) {
+                let signature = self.moves[first..first + length].to_vec();
                 self.see_once(PatternKind::ToolSequence, signature, self.episode.succeeded());
             }
         }
@@ -194,8 +201,8 @@ impl Observer<'_> {
         let failed = !self.episode.succeeded();
         let steps = &self.episode.steps;
         for (place, _) in steps.iter().enumerate().filter(|(_, step)| !step.ok) {
-            for moves in [&steps[place..=place], &steps[place.saturating_sub(1)..=place]] {
-                self.see_once(PatternKind::FailureMode, moves.iter().map(signature).collect(), failed);
+            for first in [place, place.saturating_sub(1)] {
+                self.see_once(PatternKind::FailureMode, self.moves[first..=place].to_vec(), failed);
             }
         }
     }
@@ -312,12 +319,16 @@ fn error_of(step: &Step) -> Vec<String> {
 /// The signatures of the moves before the next step, from the most general to the most specific: nothing, the last move,
 /// the last two, the last three. The start of the episode counts as a move.
 pub(crate) fn contexts(steps: &[Step]) -> Vec<Vec<String>> {
-    const ORDER: usize = 3;
-    let mut moves: Vec<String> = steps[steps.len().saturating_sub(ORDER)..].iter().map(signature).collect();
-    while moves.len() < ORDER {
-        moves.insert(0, Move::Start.signature());
-    }
-    (0..=moves.len()).map(|order| moves[moves.len() - order..].to_vec()).collect()
+    let moves: Vec<String> = steps[steps.len().saturating_sub(ORDER)..].iter().map(signature).collect();
+    suffixes(&moves).into()
+}
+
+/// The same of the signatures of the steps.
+fn suffixes(moves: &[String]) -> [Vec<String>; ORDER + 1] {
+    std::array::from_fn(|order| {
+        let starts = std::iter::repeat_with(|| Move::Start.signature()).take(order.saturating_sub(moves.len()));
+        starts.chain(moves[moves.len().saturating_sub(order)..].iter().cloned()).collect()
+    })
 }
 
 /// The transition patterns that speak about what comes after these steps, from general to specific.
@@ -353,7 +364,7 @@ pub(crate) fn recovery_of(learner: LearnerId, scope: &Scope, domain: Option<&str
 /// Patterns by id, folded from episodes: what is learned from a log, or from a stretch of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Knowledge {
-    patterns: BTreeMap<PatternId, Pattern>,
+    patterns: HashMap<PatternId, Pattern, RandomState>,
 }
 
 impl Knowledge {
@@ -365,15 +376,15 @@ impl Knowledge {
     /// Adds the evidence of a pattern.
     pub(crate) fn add(&mut self, pattern: Pattern) {
         match self.patterns.entry(pattern.id) {
-            btree_map::Entry::Vacant(vacant) => {
+            Entry::Vacant(vacant) => {
                 vacant.insert(pattern);
             }
             // The smaller one is added to the larger one: what is stored has been seen in far more episodes.
-            btree_map::Entry::Occupied(mut known) if known.get().branches.len() <= pattern.branches.len() => {
+            Entry::Occupied(mut known) if known.get().branches.len() <= pattern.branches.len() => {
                 let smaller = known.insert(pattern);
                 known.get_mut().add(&smaller);
             }
-            btree_map::Entry::Occupied(mut known) => known.get_mut().add(&pattern),
+            Entry::Occupied(mut known) => known.get_mut().add(&pattern),
         }
     }
 
@@ -389,8 +400,11 @@ impl Knowledge {
         self.patterns.values()
     }
 
+    /// All of them, by rising id.
     pub(crate) fn into_patterns(self) -> Vec<Pattern> {
-        self.patterns.into_values().collect()
+        let mut patterns: Vec<Pattern> = self.patterns.into_values().collect();
+        patterns.sort_unstable_by_key(|pattern| pattern.id);
+        patterns
     }
 }
 

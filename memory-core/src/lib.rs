@@ -93,6 +93,7 @@ mod tests {
         check::<QuotaStore<InMemoryStore>>();
         check::<Stored>();
         check::<Transferred>();
+        check::<Reembedded>();
         check::<Watch>();
         check::<Error>();
     }

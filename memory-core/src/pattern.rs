@@ -64,6 +64,13 @@ impl LearnerId {
     pub const fn as_uuid(&self) -> &Uuid {
         &self.0
     }
+
+    /// Whether it is no learner but the name of a log, a UUID version 8, which [`Memory::reembed`](crate::Memory::reembed) gives: a
+    /// watermark of this name, at a version above 0, tells how far the store is a copy of that log. The log's own store has
+    /// one at 0.
+    pub fn names_a_log(&self) -> bool {
+        self.0.get_version_num() == 8
+    }
 }
 
 impl fmt::Display for LearnerId {

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use tokio::sync::watch;
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::episode::encoded_len;
 use crate::{
@@ -204,7 +204,7 @@ impl Amount {
     }
 }
 
-type Records<T> = HashMap<Key, T, Xxh3DefaultBuilder>;
+type Records<T> = HashMap<Key, T, RandomState>;
 
 /// The records of the scopes that are counted, as of a place in the feed or a little later.
 #[derive(Debug, Default)]

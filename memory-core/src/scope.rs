@@ -1,6 +1,7 @@
 //! Whose memory it is.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ use crate::{Error, Result};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Scope(String);
+pub struct Scope(Arc<str>);
 
 impl Scope {
     /// The longest name of a part, in bytes.
@@ -32,7 +33,7 @@ impl Scope {
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) unless the name matches `[A-Za-z0-9._:-]{1,128}`.
     pub fn new(tenant: &str) -> Result<Self> {
-        Ok(Self(name("scope.tenant", tenant)?.to_owned()))
+        Ok(Self(name("scope.tenant", tenant)?.into()))
     }
 
     /// The scope of an agent of this tenant.
@@ -66,27 +67,27 @@ impl Scope {
     /// # Ok::<(), memory_core::Error>(())
     /// ```
     pub fn parent(&self) -> Option<Self> {
-        self.0.rsplit_once('/').map(|(above, _)| Self(above.to_owned()))
+        self.0.rsplit_once('/').map(|(above, _)| Self(above.into()))
     }
 
     /// The agent and the session's name, if it is a session.
     pub(crate) fn as_session(&self) -> Option<(Self, &str)> {
         let (above, name) = self.0.rsplit_once('/')?;
-        above.contains('/').then(|| (Self(above.to_owned()), name))
+        above.contains('/').then(|| (Self(above.into()), name))
     }
 
     fn below(&self, depth: usize, field: &str, part: &str) -> Result<Self> {
         if self.0.split('/').count() != depth {
             return Err(Error::invalid(field, format_args!("below {self}"), "tenant, then agent, then session"));
         }
-        Ok(Self(format!("{}/{}", self.0, name(field, part)?)))
+        Ok(Self(format!("{}/{}", self.0, name(field, part)?).into()))
     }
 }
 
 impl Default for Scope {
     /// The tenant `default`.
     fn default() -> Self {
-        Self("default".to_owned())
+        Self("default".into())
     }
 }
 
@@ -107,13 +108,13 @@ impl TryFrom<String> for Scope {
         for part in parts {
             name("scope", part)?;
         }
-        Ok(Self(text))
+        Ok(Self(text.into()))
     }
 }
 
 impl From<Scope> for String {
     fn from(scope: Scope) -> Self {
-        scope.0
+        scope.as_str().to_owned()
     }
 }
 

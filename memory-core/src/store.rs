@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     EpisodeId, Error, Hit, LearnerId, LoggedEpisode, Note, NoteId, NoteKind, OpenedEpisode, OpenedStep, Pattern,
@@ -36,6 +37,8 @@ pub enum Key {
     Habit(PatternId),
     /// A note.
     Note(NoteId),
+    /// A completed episode or a note, by its id, whose vector is missing.
+    Unembedded(Uuid),
 }
 
 /// The kind of a record.
@@ -58,9 +61,24 @@ pub enum RecordKind {
     Habit,
     /// See [`Key::Note`].
     Note,
+    /// See [`Key::Unembedded`].
+    Unembedded,
 }
 
 impl RecordKind {
+    /// All kinds, in the order in which their keys sort.
+    pub const ALL: [Self; 9] = [
+        Self::Space,
+        Self::Watermark,
+        Self::Episode,
+        Self::Open,
+        Self::Step,
+        Self::Pattern,
+        Self::Habit,
+        Self::Note,
+        Self::Unembedded,
+    ];
+
     /// The kind as one lower-case word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,11 +90,13 @@ impl RecordKind {
             Self::Pattern => "pattern",
             Self::Habit => "habit",
             Self::Note => "note",
+            Self::Unembedded => "unembedded",
         }
     }
 
     /// Whether changes of this kind are in the change feed. Patterns are not: they can be derived from the episodes, and
-    /// the watermark tells when they moved. Open episodes and their steps are not: they end as an episode.
+    /// the watermark tells when they moved. Open episodes and their steps are not: they end as an episode. What is still to be
+    /// embedded is not: it ends as an episode or a note with a vector.
     pub const fn in_feed(self) -> bool {
         matches!(self, Self::Space | Self::Watermark | Self::Episode | Self::Note)
     }
@@ -94,11 +114,13 @@ impl Key {
             Self::Pattern(_) => RecordKind::Pattern,
             Self::Habit(_) => RecordKind::Habit,
             Self::Note(_) => RecordKind::Note,
+            Self::Unembedded(_) => RecordKind::Unembedded,
         }
     }
 }
 
-/// How far a learner has read the log: the patterns hold exactly the episodes up to here.
+/// How far a learner has read the log: the patterns hold exactly the episodes up to here. Or how far a store is a copy of another
+/// one's log, if the learner [names one](LearnerId::names_a_log).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermark {
     /// Whose it is.
@@ -112,7 +134,8 @@ pub struct Watermark {
 #[expect(clippy::exhaustive_enums, reason = "a store must hold every kind of record")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
-    /// The vector space of the store. It can be put once, and never changed or deleted.
+    /// The vector space of the store. It can be put once, and no commit changes or deletes it; see
+    /// [`Memory::reembed`](crate::Memory::reembed).
     Space(VectorSpace),
     /// How far a learner has read the log.
     Watermark(Watermark),
@@ -126,6 +149,9 @@ pub enum Record {
     Pattern(Pattern),
     /// A note.
     Note(StoredNote),
+    /// That an episode or a note with this id has no vector yet, since the embedder failed. It is put together with the episode
+    /// or the note, and deleted together with putting the vector.
+    Unembedded(Uuid),
 }
 
 impl Record {
@@ -139,13 +165,14 @@ impl Record {
             Self::Step(step) => Key::Step(step.episode, step.index),
             Self::Pattern(pattern) => pattern.key(),
             Self::Note(stored) => Key::Note(stored.note.id),
+            Self::Unembedded(id) => Key::Unembedded(*id),
         }
     }
 
     /// Whose record it is; `None` for what belongs to the whole store. A step belongs to its episode.
     pub fn scope(&self) -> Option<&Scope> {
         match self {
-            Self::Space(_) | Self::Watermark(_) | Self::Step(_) => None,
+            Self::Space(_) | Self::Watermark(_) | Self::Step(_) | Self::Unembedded(_) => None,
             Self::Episode(logged) => Some(&logged.episode.scope),
             Self::Open(open) => Some(&open.scope),
             Self::Pattern(pattern) => Some(&pattern.scope),
@@ -666,7 +693,7 @@ impl StoreInfo {
 }
 
 /// How a store is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
     /// The version of the last change.
     pub version: Version,
@@ -678,6 +705,8 @@ pub struct StoreHealth {
     pub patterns: u64,
     /// Notes, of all scopes, candidates and expired ones too.
     pub notes: u64,
+    /// Why it serves less well than it was asked to, if it does: a cache that cannot use its file, say.
+    pub degraded: Option<String>,
 }
 
 /// As many records or fewer that pass the filter are all compared by vector, also by a search that is not exact.

@@ -2,15 +2,17 @@
 //! supplied is kept from being learned again.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::LazyLock;
 
+use foldhash::fast::RandomState;
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_segmentation::UnicodeSegmentation;
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 static ENGLISH: LazyLock<Stemmer> = LazyLock::new(|| Stemmer::create(Algorithm::English));
-static STOPPED: LazyLock<HashSet<&str, Xxh3DefaultBuilder>> = LazyLock::new(|| STOP_WORDS.iter().copied().collect());
+static STOPPED: LazyLock<HashSet<&str, RandomState>> = LazyLock::new(|| STOP_WORDS.iter().copied().collect());
 
 /// Words without information of their own.
 const STOP_WORDS: &[&str] = &[
@@ -50,10 +52,30 @@ pub(crate) fn informative(text: &str) -> impl Iterator<Item = String> {
 /// Longer words are taken as they are.
 const LONGEST_WORD: usize = 100;
 
+/// Words whose stems a thread remembers. Stemming takes most of the time of reading a text, and the words of texts recur.
+const MOST_STEMS: usize = 4_096;
+
+thread_local! {
+    static STEMS: RefCell<HashMap<String, Rc<str>, RandomState>> = RefCell::default();
+}
+
 /// The term of such a word. It begins with the same character.
-pub(crate) fn stem(word: &str) -> Cow<'_, str> {
+pub(crate) fn stem(word: &str) -> Rc<str> {
     // No English word is so long, and the stemmer's time grows with the square of some.
-    if word.len() > LONGEST_WORD { Cow::Borrowed(word) } else { ENGLISH.stem(word) }
+    if word.len() > LONGEST_WORD {
+        return word.into();
+    }
+    STEMS.with_borrow_mut(|stems| {
+        if let Some(stem) = stems.get(word) {
+            return Rc::clone(stem);
+        }
+        if stems.len() == MOST_STEMS {
+            stems.clear();
+        }
+        let stem: Rc<str> = ENGLISH.stem(word).into();
+        stems.insert(word.to_owned(), Rc::clone(&stem));
+        stem
+    })
 }
 
 /// The words of a text, in lower case, without apostrophes, with stop words and unstemmed.

@@ -71,7 +71,7 @@ impl Counted {
                 // Stemming takes most of the time, and few words can become a term of the query.
                 let may_be = |term: &String| term.chars().next() == word.chars().next();
                 if query.iter().any(may_be)
-                    && let Ok(place) = query.binary_search(&stem(&word).into_owned())
+                    && let Ok(place) = query.binary_search_by(|term| term.as_str().cmp(&stem(&word)))
                 {
                     counts[place] += 1.0;
                 }

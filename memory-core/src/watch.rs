@@ -41,10 +41,10 @@ const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// [`health`](MemoryStore::health) tells.
 ///
 /// # Errors
-/// A [temporary](Error::is_temporary) error is told, and the stream goes on: the store is asked again, ever less often up to
-/// every 30 seconds, and each further failure is told too. Any other error is told, and the stream ends: after
-/// [`close`](MemoryStore::close) with [`Unavailable`](crate::ErrorKind::Unavailable). No entry is lost: a new watch from
-/// `position` goes on.
+/// A [temporary](Error::is_temporary) or [persistent](Error::is_persistent) error is told, and the stream goes on: the store is
+/// asked again, ever less often up to every 30 seconds, and each further failure is told too. Any other error is told, and the
+/// stream ends: after [`close`](MemoryStore::close) with [`Unavailable`](crate::ErrorKind::Unavailable). No entry is lost: a new
+/// watch from `position` goes on.
 ///
 /// # Cancellation
 /// [`next`](Self::next) may be dropped at any time. Nothing runs beside the caller: a watch that is not asked does not read, and
@@ -175,7 +175,7 @@ impl Watch {
     }
 
     fn failed(&mut self, error: &Error) {
-        self.ended = !error.is_temporary();
+        self.ended = !error.is_temporary() && !error.is_persistent();
         let wait = self.interval.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         let now = Instant::now();
         self.due = Some((now + SPACING, now + wait.min(LONGEST_AFTER_FAILURE.max(self.interval))));

@@ -12,6 +12,7 @@ mod state;
 mod stats;
 mod tables;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use tokio::sync::Notify;
 pub use config::{CacheConfig, WarmUp};
 use follow::{Follower, is_kept};
 use place::Place;
-use shelf::Shelf;
+use shelf::{Shelf, joined};
 pub use stats::{CacheMode, CacheStats};
 
 /// A cache before any other store, the *primary*: it answers searches from an index of its own, and reads of episodes and notes from
@@ -207,13 +208,35 @@ impl<P: MemoryStore> Inner<P> {
         let shared: Arc<[Key]> = keys.into();
         let mut misfit = None;
         for attempt in 0..ATTEMPTS {
-            if !self.is_current(attempt > 0).await {
-                return Ok(None);
+            let contents = self.shelf.cursor().generation;
+            if let Some(answers) = self.shelf.look_up_at_once(keys) {
+                if !self.is_current(attempt > 0).await {
+                    return Ok(None);
+                }
+                if self.shelf.cursor().generation == contents {
+                    self.shelf.counters.hits.add(keys.len());
+                    return Ok(Some(answers));
+                }
+                continue;
             }
             let keys_of_job = Arc::clone(&shared);
-            let Some(found) = self.local(move |shelf| shelf.look_up(&keys_of_job)).await.flatten() else { continue };
+            let looking = async {
+                let is_current = self.is_current(attempt > 0).await;
+                let look_up = async { self.local(move |shelf| shelf.look_up(&keys_of_job)).await.flatten() };
+                (is_current, if is_current { look_up.await } else { None })
+            };
+            // What is not kept is read meanwhile; if that is too early, its version does not fit.
+            let unkept = self.shelf.unkept_of(keys);
+            let (read, (is_current, found)) = tokio::join!(self.ask(&unkept), looking);
+            if !is_current {
+                return Ok(None);
+            }
+            let Some(found) = found else { continue };
+            let mut known: HashMap<&Key, Option<Stored>> = unkept.iter().zip(read?).collect();
             let missing = found.missing(keys);
-            let read = if missing.is_empty() { Vec::new() } else { self.primary.get(&missing).await? };
+            let rest: Vec<Key> = missing.iter().filter(|key| !known.contains_key(key)).cloned().collect();
+            known.extend(rest.iter().zip(self.ask(&rest).await?));
+            let read: Vec<Option<Stored>> = missing.iter().map(|key| known.get(key).cloned().flatten()).collect();
             let fresh: Vec<Stored> = read.iter().flatten().cloned().collect();
             match found.complete(read) {
                 Ok(answers) => {
@@ -233,13 +256,21 @@ impl<P: MemoryStore> Inner<P> {
         Ok(None)
     }
 
+    async fn ask(&self, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
+        if keys.is_empty() { Ok(Vec::new()) } else { self.primary.get(keys).await }
+    }
+
     async fn search(&self, search: &Search) -> Option<Result<Vec<Hit>>> {
         for attempt in 0..ATTEMPTS {
-            if !self.is_current(attempt > 0).await {
+            let contents = self.shelf.cursor().generation;
+            // It searches while the primary looks into its feed.
+            let at_once = async { self.shelf.search_at_once(search) };
+            let (is_current, found) = tokio::join!(self.is_current(attempt > 0), at_once);
+            if !is_current {
                 return None;
             }
-            if let Some(found) = self.shelf.search_at_once(search) {
-                return Some(found);
+            if found.is_some() && self.shelf.cursor().generation == contents {
+                return found;
             }
             let search = search.clone();
             if let Some(found) = self.local(move |shelf| shelf.search(&search)).await.flatten() {
@@ -320,7 +351,9 @@ impl<P: MemoryStore> MemoryStore for HotCache<P> {
     }
 
     async fn health(&self) -> Result<StoreHealth> {
-        self.inner.primary.health().await
+        let mut health = self.inner.primary.health().await?;
+        health.degraded = joined(self.inner.shelf.degraded().into_iter().chain(health.degraded));
+        Ok(health)
     }
 
     async fn close(&self) -> Result<()> {

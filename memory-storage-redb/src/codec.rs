@@ -283,7 +283,7 @@ impl fmt::Debug for KeyBytes {
 }
 
 /// The first byte of the keys of each kind, for ever. They sort as kinds do.
-const KINDS: [(u8, RecordKind); 8] = [
+const KINDS: [(u8, RecordKind); 9] = [
     (1, RecordKind::Space),
     (2, RecordKind::Watermark),
     (3, RecordKind::Episode),
@@ -292,6 +292,7 @@ const KINDS: [(u8, RecordKind); 8] = [
     (6, RecordKind::Pattern),
     (7, RecordKind::Habit),
     (8, RecordKind::Note),
+    (9, RecordKind::Unembedded),
 ];
 
 /// The byte that the keys of this kind begin with.
@@ -305,6 +306,7 @@ pub(crate) const fn kind_byte(kind: RecordKind) -> u8 {
         RecordKind::Pattern => 6,
         RecordKind::Habit => 7,
         RecordKind::Note => 8,
+        RecordKind::Unembedded => 9,
     }
 }
 
@@ -318,6 +320,7 @@ pub(crate) fn key_bytes(key: &Key) -> KeyBytes {
         Key::Episode(id) | Key::Open(id) | Key::Step(id, _) => id.as_uuid(),
         Key::Pattern(id) | Key::Habit(id) => id.as_uuid(),
         Key::Note(id) => id.as_uuid(),
+        Key::Unembedded(id) => id,
     };
     bytes[1..17].copy_from_slice(uuid.as_bytes());
     let Key::Step(_, index) = key else { return KeyBytes { bytes, length: 17 } };
@@ -351,6 +354,7 @@ fn read_key(bytes: &[u8]) -> Option<Key> {
         RecordKind::Pattern => Key::Pattern(PatternId::new(uuid()?)),
         RecordKind::Habit => Key::Habit(PatternId::new(uuid()?)),
         RecordKind::Note => Key::Note(NoteId::new(uuid()?)),
+        RecordKind::Unembedded => Key::Unembedded(uuid()?),
     })
 }
 

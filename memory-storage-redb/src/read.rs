@@ -26,6 +26,7 @@ pub(crate) fn health(moment: &Moment) -> StoreHealth {
         open_episodes: count(RecordKind::Open),
         patterns: count(RecordKind::Pattern) + count(RecordKind::Habit),
         notes: count(RecordKind::Note),
+        degraded: None,
     }
 }
 

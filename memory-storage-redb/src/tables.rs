@@ -54,7 +54,7 @@ pub(crate) struct State {
     /// The version of the last change.
     pub(crate) version: u64,
     /// How many records there are of each kind, by [`kind_byte`] from 1.
-    counts: [u64; 8],
+    counts: [u64; RecordKind::ALL.len()],
 }
 
 impl State {

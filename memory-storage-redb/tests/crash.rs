@@ -1,4 +1,4 @@
-//! A process that is killed again and again while it records and learns.
+//! A process that is killed again and again while it records and learns. `KNOWHOW_KILLS` says how often.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -17,7 +17,8 @@ async fn open(path: &Path) -> RedbStore {
 async fn a_process_can_be_killed_while_it_records_and_learns() {
     let test = "a_process_can_be_killed_while_it_records_and_learns";
     let (_folder, path) = place();
-    kills::a_process_can_be_killed_while_it_records_and_learns(test, &path, 30, open, assert_sound).await;
+    let kills = kills::kills_from_env(50);
+    kills::a_process_can_be_killed_while_it_records_and_learns(test, &path, kills, open, assert_sound).await;
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ async fn whole() -> Whole {
     }
     store.commit(&Batch::new().delete(Key::Episode(samples::episode_id(7)))).await.unwrap();
     let mut records = BTreeMap::new();
-    for kind in KINDS {
+    for kind in RecordKind::ALL {
         for stored in store.scan_all(Scan::new(kind)).await.unwrap() {
             records.insert(stored.record.key(), stored);
         }
@@ -84,17 +84,6 @@ async fn whole() -> Whole {
     let index = std::fs::read(folder.path().join("memory.redb.index")).unwrap();
     Whole { database: std::fs::read(&path).unwrap(), index, records, feed, hits }
 }
-
-const KINDS: [RecordKind; 8] = [
-    RecordKind::Space,
-    RecordKind::Watermark,
-    RecordKind::Episode,
-    RecordKind::Open,
-    RecordKind::Step,
-    RecordKind::Pattern,
-    RecordKind::Habit,
-    RecordKind::Note,
-];
 
 /// Damages bytes where there is something to damage, and tells how.
 fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) -> String {
@@ -173,7 +162,7 @@ async fn exercise(path: &Path, config: RedbConfig, whole: &Whole, tally: &mut Ta
             }
         }
     }
-    for kind in KINDS {
+    for kind in RecordKind::ALL {
         let Some(found) = tally.take(store.scan_all(Scan::new(kind)).await) else { continue };
         let keys: BTreeSet<Key> = found.iter().map(|stored| stored.record.key()).collect();
         found.iter().for_each(|stored| assert_eq!(whole.records[&stored.record.key()], *stored));
@@ -253,6 +242,7 @@ fn store_key(row: &[u8]) -> Key {
         [6, rest @ ..] => Key::Pattern(memory_core::PatternId::new(id(rest))),
         [7, rest @ ..] => Key::Habit(memory_core::PatternId::new(id(rest))),
         [8, rest @ ..] => Key::Note(memory_core::NoteId::new(id(rest))),
+        [9, rest @ ..] => Key::Unembedded(id(rest)),
         other => panic!("{other:?}"),
     }
 }

@@ -13,17 +13,6 @@ use memory_core::{
 };
 use memory_storage_redb::RedbStore;
 
-const KINDS: [RecordKind; 8] = [
-    RecordKind::Space,
-    RecordKind::Watermark,
-    RecordKind::Episode,
-    RecordKind::Open,
-    RecordKind::Step,
-    RecordKind::Pattern,
-    RecordKind::Habit,
-    RecordKind::Note,
-];
-
 fn filters() -> Vec<Filter> {
     vec![
         Filter::default(),
@@ -161,7 +150,7 @@ fn filtered_searches() -> Vec<Search> {
 /// Compares all that can be read.
 async fn compare(memory: &InMemoryStore, redb: &RedbStore, dice: &mut Dice) {
     assert_eq!(redb.health().await.unwrap(), memory.health().await.unwrap());
-    for kind in KINDS {
+    for kind in RecordKind::ALL {
         for scope in [None, Some(scopes()[0].clone()), Some(scopes()[1].clone())] {
             let mut scan = Scan::new(kind).limit(1 + dice.roll(9));
             scan.scope = scope;

@@ -27,6 +27,7 @@ pub(crate) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::Step(id, index) => [id.as_uuid().as_bytes().as_slice(), &index.to_be_bytes()].concat(),
         Key::Pattern(id) | Key::Habit(id) => id.as_uuid().as_bytes().to_vec(),
         Key::Note(id) => id.as_uuid().as_bytes().to_vec(),
+        Key::Unembedded(id) => id.as_bytes().to_vec(),
     }
 }
 
@@ -45,14 +46,13 @@ pub(crate) fn key(kind: RecordKind, bytes: &[u8]) -> Option<Key> {
         RecordKind::Pattern => uuid().map(|uuid| Key::Pattern(PatternId::new(uuid))),
         RecordKind::Habit => uuid().map(|uuid| Key::Habit(PatternId::new(uuid))),
         RecordKind::Note => uuid().map(|uuid| Key::Note(NoteId::new(uuid))),
+        RecordKind::Unembedded => uuid().map(Key::Unembedded),
     }
 }
 
 /// The kind of this name.
 pub(crate) fn record_kind(name: &[u8]) -> Option<RecordKind> {
-    use RecordKind::{Episode, Habit, Note, Open, Pattern, Space, Step, Watermark};
-    let kinds = [Space, Watermark, Episode, Open, Step, Pattern, Habit, Note];
-    kinds.into_iter().find(|kind| kind.as_str().as_bytes() == name)
+    RecordKind::ALL.into_iter().find(|kind| kind.as_str().as_bytes() == name)
 }
 
 /// The JSON text of a record.
@@ -72,6 +72,7 @@ pub(crate) fn decode(key: &Key, body: &[u8], vector: Option<Vector>) -> Result<R
         RecordKind::Watermark => serde_json::from_slice(body).map(Record::Watermark),
         RecordKind::Open => serde_json::from_slice(body).map(Record::Open),
         RecordKind::Step => serde_json::from_slice(body).map(Record::Step),
+        RecordKind::Unembedded => serde_json::from_slice(body).map(Record::Unembedded),
         RecordKind::Pattern | RecordKind::Habit => serde_json::from_slice(body).map(Record::Pattern),
         RecordKind::Episode => serde_json::from_slice(body)
             .map(|episode| Record::Episode(LoggedEpisode { episode: Arc::new(episode), vector })),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use memory_core::{Error, Result};
 
+use crate::encryption::EncryptionKey;
+
 /// Settings of a [`TursoStore`](crate::TursoStore). They are checked when the store is opened.
 ///
 /// # Default
@@ -16,6 +18,7 @@ use memory_core::{Error, Result};
 /// | `max_waiting` | 10,000 | 1..=1,000,000 |
 /// | `max_waiting_bytes` | 256 MiB | 1 MiB and more |
 /// | `max_bytes` | none | 1 MiB and more |
+/// | encryption key | none | 32 bytes (feature `encryption`) |
 ///
 /// ```
 /// use memory_storage_turso::TursoConfig;
@@ -39,6 +42,8 @@ pub struct TursoConfig {
     /// [`Full`](memory_core::ErrorKind::Full); a batch that deletes an episode may take 1 MiB more, so that there is a
     /// way back. A file that is larger already does not grow.
     pub max_bytes: Option<u64>,
+    /// Not public, since there is no such type without the feature.
+    pub(crate) encryption_key: Option<EncryptionKey>,
 }
 
 impl Default for TursoConfig {
@@ -49,6 +54,7 @@ impl Default for TursoConfig {
             max_waiting: 10_000,
             max_waiting_bytes: 256 << 20,
             max_bytes: None,
+            encryption_key: None,
         }
     }
 }
@@ -92,6 +98,15 @@ impl TursoConfig {
     #[must_use]
     pub fn with_max_bytes(mut self, max_bytes: u64) -> Self {
         self.max_bytes = Some(max_bytes);
+        self
+    }
+
+    /// Encrypts the file, its write-ahead log, and backups of it, with this key. A file is encrypted from its beginning, with the
+    /// same key for ever: see [the crate's page](crate#encryption).
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn with_encryption_key(mut self, encryption_key: crate::EncryptionKey) -> Self {
+        self.encryption_key = Some(encryption_key);
         self
     }
 

@@ -2,8 +2,12 @@
 
 use std::fmt::Display;
 use std::path::Path;
+#[cfg(feature = "remote")]
+use std::time::Duration;
 
-use memory_core::{Error, ErrorKind, Key};
+#[cfg(feature = "remote")]
+use chrono::{DateTime, Utc};
+use memory_core::{Error, ErrorKind, Key, VectorSpace};
 
 #[cfg(feature = "remote")]
 use crate::remote::{program::told, protocol::Failure};
@@ -75,9 +79,9 @@ pub(crate) fn from_failure(address: &Path, failure: &Failure) -> Error {
     Error::new(kind, format!("{}: {message} ({name})", address.display())).with_temporary(temporary)
 }
 
-/// The error for an answer other than 200 of a server.
+/// The error for an answer other than 200 of a server, with what its header `Retry-After` asks for.
 #[cfg(feature = "remote")]
-pub(crate) fn from_status(address: &Path, status: u16, message: &str) -> Error {
+pub(crate) fn from_status(address: &Path, status: u16, message: &str, retry_after: Option<Duration>) -> Error {
     let (kind, temporary) = match status {
         // A stream that the server does not know any more: it was started anew, or the stream was idle too long.
         400 if message.contains("baton") || message.contains("STREAM_EXPIRED") => (ErrorKind::Unavailable, true),
@@ -85,14 +89,25 @@ pub(crate) fn from_status(address: &Path, status: u16, message: &str) -> Error {
         403 if message.contains("Write permission") => (ErrorKind::ReadOnly, false),
         401 | 403 | 404 => (ErrorKind::Unavailable, false),
         413 => (ErrorKind::Invalid, false),
-        429 => (ErrorKind::Overloaded, true),
+        429 => (ErrorKind::RateLimited, true),
         500 if message.contains("could not be parsed") => (ErrorKind::Io, false),
         408 | 500.. => (ErrorKind::Unavailable, true),
         _ => (ErrorKind::Io, false),
     };
     let refused = if status == 401 { "the server refuses the token, or asks for one: " } else { "" };
     let message = format!("{}: {refused}HTTP status {status}: {}", address.display(), message.trim());
-    Error::new(kind, message).with_temporary(temporary)
+    let error = Error::new(kind, message).with_temporary(temporary);
+    retry_after.filter(|_| temporary).into_iter().fold(error, Error::with_retry_after)
+}
+
+/// What a header `Retry-After` asks for: seconds, or until a date (RFC 9110, 10.2.3); `None` if it cannot be read.
+#[cfg(feature = "remote")]
+pub(crate) fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let header = header.trim();
+    header.parse().map(Duration::from_secs).ok().or_else(|| {
+        let until = DateTime::parse_from_rfc2822(header).ok()?;
+        Some((until.to_utc() - now).to_std().unwrap_or_default())
+    })
 }
 
 /// The error for a request that did not get through, or whose answer did not.
@@ -138,6 +153,12 @@ pub(crate) fn corrupt_column(table: &str, column: &str, found: impl Display) -> 
 /// The error for a record whose stored text is not what was written.
 pub(crate) fn corrupt_record(key: &Key, error: serde_json::Error) -> Error {
     Error::new(ErrorKind::Corrupt, format!("the stored {key:?} does not decode: {error}")).with_source(error)
+}
+
+/// The error of a store whose vectors were replaced by those of another space since it was opened.
+pub(crate) fn moved(from: &VectorSpace, to: &VectorSpace) -> Error {
+    let message = format!("the store was moved from {from} to {to} after it was opened here: open it again");
+    Error::new(ErrorKind::SpaceMismatch, message)
 }
 
 /// The error of every call after the end of the store.
@@ -197,12 +218,43 @@ mod tests {
                 false,
             ),
             (404, "", Unavailable, false),
-            (429, "", ErrorKind::Overloaded, true),
+            (429, "", ErrorKind::RateLimited, true),
             (500, r#"{"error":"Internal Error: `SQL string could not be parsed: …`"}"#, Io, false),
             (503, "", Unavailable, true),
         ] {
-            let error = from_status(Path::new("http://host"), status, message);
+            let error = from_status(Path::new("http://host"), status, message, None);
             assert_eq!((error.kind(), error.is_temporary()), (kind, temporary), "{status} {message}");
+        }
+    }
+
+    #[test]
+    fn when_to_try_again_is_read_in_seconds_or_as_a_date() {
+        let now = DateTime::parse_from_rfc3339("2026-11-26T08:49:00Z").unwrap().to_utc();
+        for (header, pause) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("Thu, 26 Nov 2026 08:49:37 GMT", Some(37)),
+            ("Thu, 26 Nov 2026 08:00:00 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Thu, 26 Nov 2026", None),
+            ("99999999999999999999999", None),
+        ] {
+            assert_eq!(retry_after(header, now), pause.map(Duration::from_secs), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_hint_stays_with_what_may_pass_and_with_its_copy() {
+        let hint = Some(Duration::from_secs(7));
+        for (status, told) in [(429, hint), (503, hint), (404, None)] {
+            let error = from_status(Path::new("http://host"), status, "", hint);
+            assert_eq!(error.retry_after(), told, "{status}");
+            let copy = error.again();
+            assert_eq!((copy.retry_after(), copy.to_string()), (told, error.to_string()));
+            assert_eq!((copy.kind(), copy.is_temporary()), (error.kind(), error.is_temporary()));
         }
     }
 }

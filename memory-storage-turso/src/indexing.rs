@@ -32,11 +32,7 @@ const BEHIND: Sql = Sql(
     "SELECT EXISTS (SELECT 1 FROM episode_records WHERE version > indexed)
             OR EXISTS (SELECT 1 FROM note_records WHERE version > indexed) FROM state",
 );
-const COUNT_BEHIND: Sql = Sql(
-    "state",
-    "SELECT (SELECT count(*) FROM episode_records WHERE version > indexed)
-            + (SELECT count(*) FROM note_records WHERE version > indexed) FROM state",
-);
+const CHANGES_BEHIND: Sql = Sql("state", "SELECT version - indexed FROM state");
 const UNCHANGED: Sql = Sql(
     "state",
     "SELECT indexed, (SELECT count(*) FROM episode_records WHERE version > ?1 AND version <= ?2)
@@ -156,10 +152,10 @@ pub(crate) fn behind() -> (Sql, Vec<Value>) {
     (BEHIND, vec![])
 }
 
-/// How many records are not taken in yet.
-pub(crate) fn count_behind(session: &mut Session) -> Result<u64> {
-    session.whole(|| vec![(COUNT_BEHIND, vec![])])?;
-    Ok(session.first(COUNT_BEHIND, vec![], |row| row.count(0))?.unwrap_or_default())
+/// How many changes there were since the last record that was taken in: at least as many as there are records that were not.
+pub(crate) fn changes_behind(session: &mut Session) -> Result<u64> {
+    session.whole(|| vec![(CHANGES_BEHIND, vec![])])?;
+    Ok(session.first(CHANGES_BEHIND, vec![], |row| row.count(0))?.unwrap_or_default())
 }
 
 /// Records on their way into the tables that are searched.

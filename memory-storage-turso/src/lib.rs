@@ -2,6 +2,7 @@
 
 mod codec;
 mod config;
+mod encryption;
 mod error;
 mod indexing;
 mod learned;
@@ -9,6 +10,7 @@ mod maintenance;
 mod read;
 #[cfg(feature = "remote")]
 mod remote;
+mod replace_vectors;
 #[cfg(feature = "replica")]
 mod replica;
 mod schema;
@@ -16,16 +18,21 @@ mod search;
 mod session;
 mod stats;
 mod store;
+mod tenants;
 mod upkeep;
 mod worker;
 mod write;
 
 pub use config::TursoConfig;
+#[cfg(feature = "encryption")]
+pub use encryption::EncryptionKey;
 pub use maintenance::{Backup, Vacuumed};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteConfig, TokenSource};
+pub use replace_vectors::Replaced;
 #[cfg(feature = "replica")]
 pub use replica::{ReplicaConfig, SyncStatus};
 pub use schema::MigrationPlan;
 pub use stats::TursoStats;
 pub use store::TursoStore;
+pub use tenants::{TenantFolder, TenantPlace, TenantStats, TenantStore, Tenants};

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use libsql::Value;
 use memory_core::{Error, ErrorKind, RecordKind, Result, Scan, Version};
 
+use crate::encryption::{DatabaseFile, EncryptionKey};
 use crate::error::from_io;
 use crate::learned::Learned;
 use crate::schema::{check_path, open_to_look};
@@ -173,25 +173,25 @@ fn read_all(session: &mut Session, kind: RecordKind) -> Result<()> {
     }
 }
 
-/// Copies one state of the file into a new one. Writers go on meanwhile.
-pub(crate) fn back_up(session: &mut Session, to: &Path) -> Result<Backup> {
+/// Copies one state of the file into a new one, which has the same key. Writers go on meanwhile.
+pub(crate) fn back_up(session: &mut Session, to: &Path, key: Option<EncryptionKey>) -> Result<Backup> {
     let to = new_file(to)?;
     copy(session, &to)?;
     let bytes = to.metadata().map_err(|error| from_io(&to, error))?.len();
-    let version = open_to_look(&to.into())?.first(VERSION, vec![], |row| row.count(0))?;
+    let version = open_to_look(&DatabaseFile::new(to, key))?.first(VERSION, vec![], |row| row.count(0))?;
     Ok(Backup { version: Version(version.unwrap_or_default()), bytes })
 }
 
 /// Makes a database file of a backup, after checking it.
-pub(crate) fn restore(from: &Path, to: &Path) -> Result<Backup> {
-    check_path(from)?;
-    let mut backup = open_to_look(&Arc::from(from))?;
+pub(crate) fn restore(from: &DatabaseFile, to: &Path) -> Result<Backup> {
+    check_path(&from.path)?;
+    let mut backup = open_to_look(from)?;
     let problems = check(&mut backup)?;
     if let Some(first) = problems.first() {
-        let message = format!("{}: {first}, and {} more problems", from.display(), problems.len() - 1);
+        let message = format!("{}: {first}, and {} more problems", from.path.display(), problems.len() - 1);
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
-    back_up(&mut backup, to)
+    back_up(&mut backup, to, from.key)
 }
 
 /// The whole path of a new file, of which nothing is there yet.

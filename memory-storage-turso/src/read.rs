@@ -2,11 +2,12 @@
 
 use libsql::Value;
 use memory_core::{
-    Changes, Cursor, FeedEntry, Filter, Key, NoteFilter, Page, Record, RecordKind, Result, Scan, Scope, Searched,
-    StoreHealth, Stored, VectorSpace, Version, check_limit,
+    Changes, Cursor, ErrorKind, FeedEntry, Filter, Key, NoteFilter, Page, Record, RecordKind, Result, Scan, Scope,
+    Searched, StoreHealth, Stored, VectorSpace, Version, check_limit,
 };
 
 use crate::codec::{body, decode, integer, key, key_bytes, moment, record_key, record_kind, trust, vector, version};
+use crate::error::moved;
 use crate::indexing;
 use crate::learned::{Learned, raw_key};
 use crate::session::{Row, Session, Sql};
@@ -207,17 +208,33 @@ fn wanted_tags(tags: &[String]) -> Value {
     (!tags.is_empty()).then(|| serde_json::Value::from(tags).to_string()).into()
 }
 
-/// The vector space of the store.
+/// The vector space of the store. Fails if it is another than it was: then vectors must be neither given nor taken.
 pub(crate) fn space(session: &mut Session) -> Result<Option<VectorSpace>> {
-    Ok(match get_one(session, &Key::Space)? {
-        Some(Stored { record: Record::Space(space), .. }) => Some(space),
-        _ => None,
-    })
+    let Some(Stored { record: Record::Space(space), .. }) = get_one(session, &Key::Space)? else { return Ok(None) };
+    match session.know_space(&space) {
+        known if *known != space => Err(moved(known, &space)),
+        _ => Ok(Some(space)),
+    }
+}
+
+/// Fails if the space is another than it was, where records of this kind may have vectors. One that is damaged does not keep them
+/// from being read. Those of a server are never replaced.
+fn check_space(session: &mut Session, kind: RecordKind) -> Result<()> {
+    if !matches!(kind, RecordKind::Episode | RecordKind::Note) || session.is_remote() {
+        return Ok(());
+    }
+    match space(session) {
+        Err(error) if error.kind() == ErrorKind::SpaceMismatch => Err(error),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn get(session: &mut Session, keys: &[Key]) -> Result<Vec<Option<Stored>>> {
     #[cfg(feature = "remote")]
     announce(session, keys)?;
+    if let Some(key) = keys.iter().find(|key| matches!(key, Key::Episode(_) | Key::Note(_))) {
+        check_space(session, key.kind())?;
+    }
     let mut learned: Option<Learned> = None;
     #[cfg(feature = "remote")]
     if session.is_remote() {
@@ -257,10 +274,14 @@ pub(crate) fn one(key: &Key) -> (Sql, Vec<Value>) {
 fn get_one(session: &mut Session, key: &Key) -> Result<Option<Stored>> {
     let (sql, values) = one(key);
     let has_vector = matches!(key, Key::Episode(_) | Key::Note(_));
-    session.first(sql, values, |row| {
+    let found = session.first(sql, values, |row| {
         let vector = if has_vector { vector(row, 2)? } else { None };
         Ok(Stored { version: version(row, 0)?, record: decode(key, &body(row, 1)?, vector)? })
-    })
+    })?;
+    if let Some(Stored { record: Record::Space(space), .. }) = &found {
+        session.know_space(space);
+    }
+    Ok(found)
 }
 
 pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {
@@ -268,6 +289,7 @@ pub(crate) fn scan(session: &mut Session, scan: &Scan) -> Result<Page> {
     if matches!(scan.kind, RecordKind::Pattern | RecordKind::Habit) {
         return Learned::read(session)?.scan(session, scan);
     }
+    check_space(session, scan.kind)?;
     let (sql, values) = statement(scan);
     page(session, scan, sql, values)
 }
@@ -429,7 +451,7 @@ pub(crate) fn health(session: &mut Session) -> Result<StoreHealth> {
     let patterns = Learned::read(session)?.count(session)?;
     let health = session.first(HEALTH, vec![], |row| {
         let (episodes, open_episodes, notes) = (row.count(1)?, row.count(2)?, row.count(3)?);
-        Ok(StoreHealth { version: version(row, 0)?, episodes, open_episodes, patterns, notes })
+        Ok(StoreHealth { version: version(row, 0)?, episodes, open_episodes, patterns, notes, degraded: None })
     })?;
     Ok(health.unwrap_or_default())
 }

@@ -18,10 +18,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::RemoteConfig;
+use crate::encryption::DatabaseFile;
 use crate::error::{closed, from_io, from_libsql};
 use crate::read;
 use crate::remote::server::Server;
-use crate::schema::{check_tables, open_reader};
+use crate::schema::{check_log_of_copy, check_tables, open_reader};
 use crate::session::{BEGIN_READ, Session};
 
 /// Settings of a [`TursoStore`](crate::TursoStore) over a local copy.
@@ -91,12 +92,12 @@ type Waiting = oneshot::Sender<Result<Version>>;
 /// A local copy, as all threads of a store share it.
 #[derive(Debug)]
 pub(crate) struct Replica {
-    path: Arc<Path>,
+    file: DatabaseFile,
     server: Arc<Server>,
     /// Asks the thread that brings it up to date; `None` when the store is closed.
     requests: Mutex<Option<mpsc::Sender<Waiting>>>,
     status: Mutex<SyncStatus>,
-    /// The last version that this store was told is written.
+    /// The last version that this store was told is written, or has read.
     acknowledged: AtomicU64,
     /// Whether something has shown that the copy is too old.
     stale: AtomicBool,
@@ -118,7 +119,7 @@ impl Replica {
         let path: PathBuf = std::path::absolute(path).map_err(|error| from_io(path, error))?;
         let (requests, asked) = mpsc::channel();
         let replica = Arc::new(Self {
-            path: path.into(),
+            file: DatabaseFile::new(path, config.remote.store.encryption_key),
             server,
             requests: Mutex::new(Some(requests)),
             status: Mutex::default(),
@@ -133,7 +134,7 @@ impl Replica {
             }
         };
         let spawned = thread::Builder::new().name("knowhow-turso-sync".to_owned()).spawn(run);
-        spawned.map_err(|error| from_io(&replica.path, error))?;
+        spawned.map_err(|error| from_io(&replica.file.path, error))?;
         Ok(replica)
     }
 
@@ -142,17 +143,18 @@ impl Replica {
     }
 
     pub(crate) fn path(&self) -> &Arc<Path> {
-        &self.path
+        &self.file.path
     }
 
     /// A connection to the server for what is written and derived; and the first sync. Without the server, what is there will do if
     /// it is whole.
     pub(crate) fn open_writer(&self) -> Result<Session> {
+        check_log_of_copy(&self.file, Self::PATIENCE).map_err(|error| no_copy(&self.file.path, error))?;
         let reached = crate::schema::open_server(&self.server).and_then(|session| self.sync().map(|_| session));
         match reached {
             Ok(session) => Ok(session),
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                let there = self.path.exists() && {
+                let there = self.file.path.exists() && {
                     let mut local = self.open_reader(Self::PATIENCE)?;
                     check_tables(&mut local)?
                 };
@@ -163,25 +165,31 @@ impl Replica {
     }
 
     pub(crate) fn open_reader(&self, busy_timeout: Duration) -> Result<Session> {
-        open_reader(&self.path, busy_timeout)
+        open_reader(&self.file, busy_timeout)
     }
 
     /// Takes note of what came of commits.
     pub(crate) fn told(&self, answers: &[Result<Commit>]) {
         for answer in answers {
             match answer {
-                Ok(commit) => drop(self.acknowledged.fetch_max(commit.version.0, Ordering::SeqCst)),
+                Ok(commit) => self.saw(commit.version),
                 Err(error) if error.is_conflict() => self.stale.store(true, Ordering::SeqCst),
                 Err(_) => {}
             }
         }
     }
 
+    /// Takes note of a version that this store has seen: no later read is older.
+    pub(crate) fn saw(&self, version: Version) {
+        self.acknowledged.fetch_max(version.0, Ordering::SeqCst);
+    }
+
     pub(crate) fn acknowledged(&self) -> Version {
         Version(self.acknowledged.load(Ordering::SeqCst))
     }
 
-    /// Brings the copy up to date if it is older than what this store was told.
+    /// Brings the copy up to date if it is older than what this store was told. That fails as `Busy` if the server is there, and has
+    /// nothing for the copy.
     pub(crate) fn refresh(&self) -> Result<()> {
         // What is told while it syncs is for those who come later.
         let told = self.acknowledged();
@@ -195,7 +203,7 @@ impl Replica {
         }
         match done? {
             version if version < told => {
-                let message = format!("{}: the copy ends before what was written", self.path.display());
+                let message = format!("{}: the copy ends before what was written", self.file.path.display());
                 Err(Error::new(ErrorKind::Unavailable, message).with_temporary(true))
             }
             _ => Ok(()),
@@ -225,9 +233,20 @@ impl Replica {
     }
 }
 
+/// Says of a file that cannot be read as a copy what that means.
+fn no_copy(path: &Path, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Busy => error,
+        _ => {
+            let message = format!("{}: no copy, or not with this key", path.display());
+            Error::new(ErrorKind::Foreign, message).with_source(error)
+        }
+    }
+}
+
 /// What the thread has that brings the copy up to date.
 struct Syncing {
-    path: Arc<Path>,
+    file: DatabaseFile,
     server: Arc<Server>,
     replica: std::sync::Weak<Replica>,
     runtime: Runtime,
@@ -238,8 +257,8 @@ struct Syncing {
 impl Syncing {
     fn new(replica: &Arc<Replica>) -> Option<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let (path, server) = (Arc::clone(&replica.path), Arc::clone(&replica.server));
-        let syncing = Self { path, server, replica: Arc::downgrade(replica), runtime, database: None };
+        let (file, server) = (replica.file.clone(), Arc::clone(&replica.server));
+        let syncing = Self { file, server, replica: Arc::downgrade(replica), runtime, database: None };
         // What is there already, as far as it can be read.
         if let Ok([version, ..]) = syncing.here() {
             replica.status().version = Version(version);
@@ -268,7 +287,7 @@ impl Syncing {
             for one in waiting {
                 let _ = one.send(match &done {
                     Ok(version) => Ok(*version),
-                    Err(error) => Err(Error::new(error.kind(), error.to_string()).with_temporary(error.is_temporary())),
+                    Err(error) => Err(error.again()),
                 });
             }
         }
@@ -313,8 +332,11 @@ impl Syncing {
         match done {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
+                // It is compacting its log, and has no snapshot yet from which this copy could go on.
+                let compacts = error.to_string().contains("snapshot not found");
+                let kind = if compacts { ErrorKind::Busy } else { ErrorKind::Unavailable };
                 let message = format!("{}: {error}", self.server.address().display());
-                Err(Error::new(ErrorKind::Unavailable, message).with_source(error))
+                Err(Error::new(kind, message).with_source(error).with_temporary(compacts))
             }
             Err(_) => {
                 // What it was doing is dropped with it.
@@ -327,25 +349,32 @@ impl Syncing {
 
     fn build(&self, token: Option<String>) -> Result<Database> {
         let url = self.server.address().display().to_string();
-        let builder = Builder::new_remote_replica(&self.path, url.clone(), token.unwrap_or_default());
+        let builder = Builder::new_remote_replica(&self.file.path, url.clone(), token.unwrap_or_default());
+        let builder = if let Some(key) = self.file.key { builder.encryption_config(key.config()) } else { builder };
         // Of an address of numbers, libSQL takes the first for the name of the database.
         let by_number = self.server.host_is_a_number();
         let builder = if by_number { builder.namespace("default") } else { builder };
         let builder = if self.server.is_https() { builder } else { builder.connector(HttpConnector::new()) };
         let built = self.runtime.block_on(builder.read_your_writes(false).build());
         built.map_err(|error| {
-            let foreign = error.to_string().contains("wal_index");
-            let error = from_libsql(&self.path, error);
-            if foreign { Error::new(ErrorKind::Foreign, error.to_string()) } else { error }
+            let message = error.to_string();
+            let error = from_libsql(&self.file.path, error);
+            if message.contains("wal_index") {
+                Error::new(ErrorKind::Foreign, error.to_string())
+            } else if message.contains("file is not a database") {
+                no_copy(&self.file.path, error)
+            } else {
+                error
+            }
         })
     }
 
     /// How far the copy has come.
     fn here(&self) -> Result<[u64; 3]> {
-        if !self.path.exists() {
+        if !self.file.path.exists() {
             return Err(closed());
         }
-        open_reader(&self.path, Replica::PATIENCE)?.transaction(BEGIN_READ, read::progress)
+        open_reader(&self.file, Replica::PATIENCE)?.transaction(BEGIN_READ, read::progress)
     }
 }
 

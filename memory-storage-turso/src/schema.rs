@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use libsql::Value;
 use memory_core::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
+use crate::encryption::DatabaseFile;
 use crate::error::from_io;
 use crate::maintenance::{beside, copy};
 use crate::session::{BEGIN_READ, BEGIN_WRITE, Session, Sql};
@@ -81,17 +81,18 @@ const DEFINE: Sql = Sql(
 const JOURNAL: Sql = Sql("pragma", "SELECT CAST(journal_mode AS BLOB) AS journal_mode FROM pragma_journal_mode");
 
 /// Opens the writer's connection: creates the file if there is none and brings its tables up to date.
-pub(crate) fn open_writer(path: &Arc<Path>, busy_timeout: Duration) -> Result<Session> {
-    open_and_migrate(path, busy_timeout, MIGRATIONS)
+pub(crate) fn open_writer(file: &DatabaseFile, busy_timeout: Duration) -> Result<Session> {
+    open_and_migrate(file, busy_timeout, MIGRATIONS)
 }
 
 /// Tries on a copy what opening the file would change.
-pub(crate) fn plan(path: &Arc<Path>) -> Result<MigrationPlan> {
-    plan_with(path, MIGRATIONS)
+pub(crate) fn plan(file: &DatabaseFile) -> Result<MigrationPlan> {
+    plan_with(file, MIGRATIONS)
 }
 
-fn plan_with(path: &Arc<Path>, migrations: &[Migration]) -> Result<MigrationPlan> {
-    let mut session = look_with(path, migrations)?;
+fn plan_with(file: &DatabaseFile, migrations: &[Migration]) -> Result<MigrationPlan> {
+    let path = &file.path;
+    let mut session = look_with(file, migrations)?;
     let applied = applied(&mut session, migrations)?;
     check_definitions(&mut session)?;
     let pending: Vec<&Migration> = migrations.iter().filter(|one| !applied.contains_key(&one.version)).collect();
@@ -101,8 +102,9 @@ fn plan_with(path: &Arc<Path>, migrations: &[Migration]) -> Result<MigrationPlan
         plan.to = last.version;
         plan.migrations = pending.iter().map(|one| format!("{} ({})", one.version, one.name)).collect();
         plan.backup = Some(backup_of(path, from));
-        let trial: Arc<Path> = beside(path, ".plan").into();
-        let tried = copy(&mut session, &trial).and_then(|()| open_and_migrate(&trial, Duration::ZERO, migrations));
+        let trial = beside(path, ".plan");
+        let tried =
+            copy(&mut session, &trial).and_then(|()| open_and_migrate(&file.at(&*trial), Duration::ZERO, migrations));
         let tried = tried.map(drop);
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(beside(&trial, end));
@@ -118,9 +120,11 @@ fn backup_of(path: &Path, version: i64) -> PathBuf {
     beside(path, &format!(".schema-{version}.backup"))
 }
 
-fn open_and_migrate(path: &Arc<Path>, busy_timeout: Duration, migrations: &[Migration]) -> Result<Session> {
+fn open_and_migrate(file: &DatabaseFile, busy_timeout: Duration, migrations: &[Migration]) -> Result<Session> {
+    let path = &file.path;
     check_path(path)?;
-    let mut session = Session::open(Arc::clone(path), busy_timeout).map_err(|error| why_not(path, error))?;
+    check_log(file, busy_timeout)?;
+    let mut session = Session::open(file.clone(), busy_timeout).map_err(|error| why_not(path, error))?;
     if check_owner(&mut session)? {
         // Two vectors or bodies would fit on a page of the usual size, and most of the rest of it would be empty.
         session.script("PRAGMA page_size = 8192")?;
@@ -141,8 +145,8 @@ fn open_and_migrate(path: &Arc<Path>, busy_timeout: Duration, migrations: &[Migr
 }
 
 /// Opens a reader's connection to a file that the writer has opened before.
-pub(crate) fn open_reader(path: &Arc<Path>, busy_timeout: Duration) -> Result<Session> {
-    let mut session = Session::open(Arc::clone(path), busy_timeout)?;
+pub(crate) fn open_reader(file: &DatabaseFile, busy_timeout: Duration) -> Result<Session> {
+    let mut session = Session::open(file.clone(), busy_timeout)?;
     prepare(&mut session)?;
     session.script("PRAGMA query_only = ON")?;
     Ok(session)
@@ -165,7 +169,7 @@ pub(crate) fn check_tables(session: &mut Session) -> Result<bool> {
 
 /// Opens a connection to a server and brings the tables of its database up to date.
 #[cfg(feature = "remote")]
-pub(crate) fn open_server(server: &Arc<crate::remote::server::Server>) -> Result<Session> {
+pub(crate) fn open_server(server: &std::sync::Arc<crate::remote::server::Server>) -> Result<Session> {
     let mut session = Session::to_server(server);
     // Most of the time all is there, and nobody who writes need wait for this.
     let there = session.transaction(crate::session::BEGIN_READ, |session| {
@@ -184,18 +188,21 @@ pub(crate) fn open_server(server: &Arc<crate::remote::server::Server>) -> Result
 }
 
 /// Opens a file of this library that must be there, only to look at it.
-pub(crate) fn open_to_look(path: &Arc<Path>) -> Result<Session> {
-    let mut session = look_with(path, MIGRATIONS)?;
+pub(crate) fn open_to_look(file: &DatabaseFile) -> Result<Session> {
+    let mut session = look_with(file, MIGRATIONS)?;
     session.script("PRAGMA query_only = ON")?;
     applied(&mut session, MIGRATIONS)?;
     Ok(session)
 }
 
-fn look_with(path: &Arc<Path>, migrations: &[Migration]) -> Result<Session> {
+fn look_with(file: &DatabaseFile, migrations: &[Migration]) -> Result<Session> {
+    let path = &file.path;
     if !path.is_file() {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no file {}", path.display())));
     }
-    let mut session = Session::open(Arc::clone(path), Duration::from_secs(5))?;
+    let busy_timeout = Duration::from_secs(5);
+    check_log(file, busy_timeout)?;
+    let mut session = Session::open(file.clone(), busy_timeout)?;
     if check_owner(&mut session)? {
         return Err(Error::new(ErrorKind::Foreign, format!("{} is empty", path.display())));
     }
@@ -232,7 +239,8 @@ pub(crate) fn check_path(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(Error::invalid("path", format_args!("the folder {shown}"), "a file, or a new name in a folder"));
     }
-    match path.parent() {
+    // A bare name is in the folder that the process is in.
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) if !parent.is_dir() => {
             Err(Error::new(ErrorKind::Io, format!("{shown}: there is no folder {}", parent.display())))
         }
@@ -246,6 +254,46 @@ fn why_not(path: &Path, error: Error) -> Error {
     match std::fs::File::create_new(path) {
         Err(reason) if reason.kind() != std::io::ErrorKind::AlreadyExists => from_io(path, reason),
         _ => error,
+    }
+}
+
+/// Opens a file to find out whose it is, so that nothing in its folder is changed by that: whoever closes a file last moves its
+/// write-ahead log into it, with any key and with none, unless it was opened only to be read; but where there is none, one that was
+/// opened so leaves an empty one.
+fn open_stranger(file: DatabaseFile, busy_timeout: Duration) -> Result<Session> {
+    let has_log = has_log(&file.path);
+    if has_log { Session::open_read_only(file, busy_timeout) } else { Session::open(file, busy_timeout) }
+}
+
+fn has_log(path: &Path) -> bool {
+    beside(path, "-wal").metadata().is_ok_and(|log| log.len() > 0)
+}
+
+/// Refuses a file that is not of this library, or has another key, if there is a write-ahead log beside it.
+fn check_log(file: &DatabaseFile, busy_timeout: Duration) -> Result<()> {
+    look_if_log(file, busy_timeout, |session| check_owner(session).map(drop))
+}
+
+/// The same for a local copy, which tells nothing of its owner.
+#[cfg(feature = "replica")]
+pub(crate) fn check_log_of_copy(file: &DatabaseFile, busy_timeout: Duration) -> Result<()> {
+    look_if_log(file, busy_timeout, |session| owner(session).map(drop))
+}
+
+fn look_if_log(
+    file: &DatabaseFile,
+    busy_timeout: Duration,
+    check: impl FnOnce(&mut Session) -> Result<()>,
+) -> Result<()> {
+    if !has_log(&file.path) {
+        return Ok(());
+    }
+    let looked = open_stranger(file.clone(), busy_timeout);
+    match looked.and_then(|mut session| check(&mut session)) {
+        // One that is busy has not been looked at.
+        Err(error) if matches!(error.kind(), ErrorKind::Foreign | ErrorKind::Busy) => Err(error),
+        // What else is wrong will be found again.
+        _ => Ok(()),
     }
 }
 
@@ -271,8 +319,27 @@ fn owner(session: &mut Session) -> Result<(i64, i64)> {
         })?;
         return Ok(owner.unwrap_or_default());
     }
-    let owner = session.first(OWNER, vec![], |row| Ok((row.integer(0)?, row.integer(1)?)))?;
-    Ok(owner.unwrap_or_default())
+    let owner = session.first(OWNER, vec![], |row| Ok((row.integer(0)?, row.integer(1)?)));
+    match owner {
+        Err(error) if error.kind() == ErrorKind::Foreign => Err(unreadable(session, error)),
+        owner => Ok(owner?.unwrap_or_default()),
+    }
+}
+
+/// SQLite says of an encrypted file only that it is no database, whether it has got no key or a wrong one.
+fn unreadable(session: &Session, error: Error) -> Error {
+    let why = match session.has_key() {
+        false => "no database, or one that is encrypted and needs its key",
+        true if is_plain(session.path()) => "a database that is not encrypted, and a key was given",
+        true => "encrypted with another key than this, or no database",
+    };
+    Error::new(ErrorKind::Foreign, format!("{}: {why}", session.path().display())).with_source(error)
+}
+
+/// Whether it is a database that can be read without a key.
+fn is_plain(path: &Path) -> bool {
+    let session = open_stranger(DatabaseFile::new(path, None), Duration::ZERO);
+    session.and_then(|mut session| session.first(OWNER, vec![], |row| row.integer(0))).is_ok()
 }
 
 /// Checks the tables and makes one missing step; says whether none was missing.
@@ -371,6 +438,14 @@ mod tests {
     use memory_core::testkit::process;
 
     use super::*;
+    use crate::encryption::EncryptionKey;
+
+    /// Bug: a backup could not be restored as `knowhow.db`, because a bare name has a folder of no name.
+    #[test]
+    fn a_bare_name_is_a_path() {
+        check_path(Path::new("no-such-file-yet.db")).unwrap();
+        assert!(check_path(Path::new("no-such-folder/x.db")).unwrap_err().to_string().contains("no-such-folder"));
+    }
 
     /// A second migration, which takes a while.
     const SECOND: Migration = Migration {
@@ -383,6 +458,10 @@ mod tests {
     };
     const NUMBERS: Sql = Sql("numbers", "SELECT count(*) FROM numbers");
     const VERSION: Sql = Sql("state", "SELECT version FROM state");
+    #[cfg(feature = "encryption")]
+    const KEY: Option<EncryptionKey> = Some(EncryptionKey::new([7; 32]));
+    #[cfg(not(feature = "encryption"))]
+    const KEY: Option<EncryptionKey> = None;
 
     fn both() -> [Migration; 2] {
         let [Migration { version, name, sql }] = MIGRATIONS else { panic!("the first and no other") };
@@ -390,81 +469,85 @@ mod tests {
     }
 
     /// A file of the first schema in which something is written.
-    fn first(folder: &Path) -> Arc<Path> {
-        let path: Arc<Path> = folder.join("memory.db").into();
-        let mut session = open_writer(&path, Duration::from_secs(5)).unwrap();
+    fn first(folder: &Path) -> DatabaseFile {
+        let file = DatabaseFile::new(folder.join("memory.db"), KEY);
+        let mut session = open_writer(&file, Duration::from_secs(5)).unwrap();
         session.script("UPDATE state SET version = 77").unwrap();
-        path
+        file
     }
 
-    fn version(path: &Arc<Path>, migrations: &[Migration]) -> Option<u64> {
-        look_with(path, migrations).unwrap().first(VERSION, vec![], |row| row.count(0)).unwrap()
+    fn backup(file: &DatabaseFile) -> DatabaseFile {
+        file.at(backup_of(&file.path, 1))
+    }
+
+    fn version(file: &DatabaseFile, migrations: &[Migration]) -> Option<u64> {
+        look_with(file, migrations).unwrap().first(VERSION, vec![], |row| row.count(0)).unwrap()
     }
 
     #[test]
     fn a_plan_is_tried_and_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let path = first(folder.path());
+        let file = first(folder.path());
         let nothing = MigrationPlan { from: 1, to: 1, migrations: vec![], backup: None };
-        assert_eq!(plan(&path).unwrap(), nothing);
+        assert_eq!(plan(&file).unwrap(), nothing);
         let files = || folder.path().read_dir().unwrap().count();
         let before = files();
-        let plan = plan_with(&path, &both()).unwrap();
+        let plan = plan_with(&file, &both()).unwrap();
         assert_eq!((plan.from, plan.to, plan.migrations), (1, 2, vec!["2 (numbers)".to_owned()]));
         assert_eq!(plan.backup, Some(folder.path().join("memory.db.schema-1.backup")));
         let impossible = [both().into_iter().next().unwrap(), Migration { sql: "CREATE TABLE state (x)", ..SECOND }];
-        let error = plan_with(&path, &impossible).unwrap_err();
+        let error = plan_with(&file, &impossible).unwrap_err();
         assert!(error.to_string().contains("state already exists"), "{error}");
-        assert_eq!((files(), version(&path, MIGRATIONS)), (before, Some(77)), "nothing is left of the trials");
+        assert_eq!((files(), version(&file, MIGRATIONS)), (before, Some(77)), "nothing is left of the trials");
     }
 
     #[test]
     fn before_a_migration_the_file_is_kept_and_leads_back() {
         let folder = tempfile::tempdir().unwrap();
-        let path = first(folder.path());
-        let mut session = open_and_migrate(&path, Duration::from_secs(5), &both()).unwrap();
+        let file = first(folder.path());
+        let mut session = open_and_migrate(&file, Duration::from_secs(5), &both()).unwrap();
         assert_eq!(session.first(NUMBERS, vec![], |row| row.count(0)).unwrap(), Some(100_000));
         drop(session);
-        let error = open_writer(&path, Duration::from_secs(5)).err().unwrap();
+        let error = open_writer(&file, Duration::from_secs(5)).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::SchemaTooNew);
         assert!(error.to_string().contains("version 2") && error.to_string().contains("up to 1"), "{error}");
-        let back: Arc<Path> = folder.path().join("back.db").into();
-        crate::maintenance::restore(&backup_of(&path, 1), &back).unwrap();
+        let back = file.at(folder.path().join("back.db"));
+        crate::maintenance::restore(&backup(&file), &back.path).unwrap();
         assert_eq!(version(&back, MIGRATIONS), Some(77));
         open_writer(&back, Duration::from_secs(5)).unwrap();
         // Opened again, nothing is migrated, and the backup stays as it is.
-        let made = backup_of(&path, 1).metadata().unwrap().modified().unwrap();
-        open_and_migrate(&path, Duration::from_secs(5), &both()).unwrap();
-        assert_eq!(backup_of(&path, 1).metadata().unwrap().modified().unwrap(), made);
+        let made = backup(&file).path.metadata().unwrap().modified().unwrap();
+        open_and_migrate(&file, Duration::from_secs(5), &both()).unwrap();
+        assert_eq!(backup(&file).path.metadata().unwrap().modified().unwrap(), made);
     }
 
     #[test]
     fn a_migration_that_is_killed_is_done_or_not_begun() {
         let test = "schema::tests::a_migration_that_is_killed_is_done_or_not_begun";
         if process::is_child() {
-            let path: Arc<Path> = PathBuf::from(std::env::var_os("STORE").unwrap()).into();
-            open_and_migrate(&path, Duration::from_secs(5), &both()).unwrap();
+            let file = DatabaseFile::new(PathBuf::from(std::env::var_os("STORE").unwrap()), KEY);
+            open_and_migrate(&file, Duration::from_secs(5), &both()).unwrap();
             return;
         }
         // As long as it takes when nobody is killed.
         let folder = tempfile::tempdir().unwrap();
-        let path = first(folder.path());
+        let file = first(folder.path());
         let begun = Instant::now();
-        assert!(process::spawn(test, &[("STORE", path.to_str().unwrap())]).wait().unwrap().success());
+        assert!(process::spawn(test, &[("STORE", file.path.to_str().unwrap())]).wait().unwrap().success());
         let (whole, mut undone) = (begun.elapsed(), 0);
         for part in 0..16 {
             let folder = tempfile::tempdir().unwrap();
-            let path = first(folder.path());
-            let mut child = process::spawn(test, &[("STORE", path.to_str().unwrap())]);
+            let file = first(folder.path());
+            let mut child = process::spawn(test, &[("STORE", file.path.to_str().unwrap())]);
             std::thread::sleep(whole * part / 15);
             child.kill().unwrap();
             child.wait().unwrap();
-            let applied = applied(&mut look_with(&path, &both()).unwrap(), &both()).unwrap();
+            let applied = applied(&mut look_with(&file, &both()).unwrap(), &both()).unwrap();
             undone += usize::from(applied.len() == 1);
-            let mut session = open_and_migrate(&path, Duration::from_secs(5), &both()).unwrap();
+            let mut session = open_and_migrate(&file, Duration::from_secs(5), &both()).unwrap();
             assert_eq!(session.first(NUMBERS, vec![], |row| row.count(0)).unwrap(), Some(100_000));
-            assert_eq!(version(&path, &both()), Some(77));
-            assert_eq!(version(&backup_of(&path, 1).into(), MIGRATIONS), Some(77));
+            assert_eq!(version(&file, &both()), Some(77));
+            assert_eq!(version(&backup(&file), MIGRATIONS), Some(77));
         }
         println!("of 16 kills {undone} came before the migration was done");
         assert!(undone > 0);

@@ -5,13 +5,14 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use libsql::{Builder, Connection, Statement, Value};
-use memory_core::{Error, ErrorKind, Result};
+use libsql::{Builder, Connection, OpenFlags, Statement, Value};
+use memory_core::{Error, ErrorKind, Result, VectorSpace};
 
+use crate::encryption::DatabaseFile;
 use crate::error::{corrupt_column, from_libsql};
 use crate::learned::Deltas;
 #[cfg(feature = "remote")]
@@ -33,7 +34,12 @@ pub(crate) struct Session {
     path: Arc<Path>,
     to: To,
     deltas: Deltas,
+    space: KnownSpace,
+    has_key: bool,
 }
+
+/// The vector space that a store is used in: the first that it was seen to have.
+pub(crate) type KnownSpace = Arc<OnceLock<VectorSpace>>;
 
 /// What a connection is to.
 enum To {
@@ -50,11 +56,23 @@ struct Local {
 }
 
 impl Session {
-    pub(crate) fn open(path: Arc<Path>, busy_timeout: Duration) -> Result<Self> {
-        let database = at(&path, Builder::new_local(&path).build())?;
+    pub(crate) fn open(file: DatabaseFile, busy_timeout: Duration) -> Result<Self> {
+        Self::open_with(file, OpenFlags::default(), busy_timeout)
+    }
+
+    /// Opens a file that is there, only to look at it: it stays as it is, and its write-ahead log too.
+    pub(crate) fn open_read_only(file: DatabaseFile, busy_timeout: Duration) -> Result<Self> {
+        Self::open_with(file, OpenFlags::SQLITE_OPEN_READ_ONLY, busy_timeout)
+    }
+
+    fn open_with(DatabaseFile { path, key }: DatabaseFile, flags: OpenFlags, busy_timeout: Duration) -> Result<Self> {
+        let builder = Builder::new_local(&path).flags(flags);
+        let builder = if let Some(key) = key { builder.encryption_config(key.config()) } else { builder };
+        let database = at(&path, builder.build())?;
         let connection = database.connect().map_err(|error| from_libsql(&path, error))?;
         let to = To::File(Local { statements: HashMap::new(), connection });
-        let session = Self { path, to, deltas: Deltas::default() };
+        let (deltas, space) = (Deltas::default(), KnownSpace::default());
+        let session = Self { path, to, deltas, space, has_key: key.is_some() };
         session.set_busy_timeout(busy_timeout)?;
         Ok(session)
     }
@@ -63,7 +81,8 @@ impl Session {
     #[cfg(feature = "remote")]
     pub(crate) fn to_server(server: &Arc<Server>) -> Self {
         let to = To::Server(Link::new(Arc::clone(server)));
-        Self { path: Arc::clone(server.address()), to, deltas: Deltas::default() }
+        let path = Arc::clone(server.address());
+        Self { path, to, deltas: Deltas::default(), space: KnownSpace::default(), has_key: false }
     }
 
     /// The connection, if it is to a server.
@@ -82,6 +101,11 @@ impl Session {
             #[cfg(feature = "remote")]
             To::Server(_) => true,
         }
+    }
+
+    /// Whether it was opened with the key of an encrypted file.
+    pub(crate) fn has_key(&self) -> bool {
+        self.has_key
     }
 
     /// Announces statements of the transaction, so that a server is asked for all of them at once.
@@ -114,8 +138,14 @@ impl Session {
     }
 
     /// Shares what other sessions of the store have read.
-    pub(crate) fn share(&mut self, deltas: &Deltas) {
+    pub(crate) fn share(&mut self, deltas: &Deltas, space: &KnownSpace) {
         self.deltas = deltas.clone();
+        self.space = Arc::clone(space);
+    }
+
+    /// Takes note of the vector space, if it is the first; gives the first.
+    pub(crate) fn know_space(&self, space: &VectorSpace) -> &VectorSpace {
+        self.space.get_or_init(|| space.clone())
     }
 
     pub(crate) fn deltas(&self) -> Deltas {

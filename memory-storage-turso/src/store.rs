@@ -10,12 +10,13 @@ use memory_core::{
     Stored, Version,
 };
 
+use crate::encryption::DatabaseFile;
 use crate::error::{closed, from_io};
 use crate::maintenance::{Backup, Vacuumed};
 use crate::worker::{Place, Workers, spawn};
 use crate::write::Encoded;
-use crate::{MigrationPlan, TursoConfig, TursoStats};
-use crate::{maintenance, read, schema, search};
+use crate::{MigrationPlan, Replaced, TursoConfig, TursoStats};
+use crate::{maintenance, read, replace_vectors, schema, search};
 
 /// A [`MemoryStore`] in a local libSQL database file, or in the database of a server. See the [crate's page](crate) for guarantees and tables.
 ///
@@ -42,7 +43,8 @@ impl TursoStore {
     ///
     /// # Errors
     /// - [`Invalid`](memory_core::ErrorKind::Invalid) for a setting outside its range, or a path that cannot be a file;
-    /// - [`Foreign`](memory_core::ErrorKind::Foreign) for another program's database, or no database at all;
+    /// - [`Foreign`](memory_core::ErrorKind::Foreign) for another program's database, or no database at all, or one that is
+    ///   encrypted and not with the key that is given;
     /// - [`SchemaTooNew`](memory_core::ErrorKind::SchemaTooNew) if a newer version of this library has opened it before;
     /// - [`SchemaEdited`](memory_core::ErrorKind::SchemaEdited) if one of its tables was changed by hand;
     /// - [`Corrupt`](memory_core::ErrorKind::Corrupt), [`ReadOnly`](memory_core::ErrorKind::ReadOnly),
@@ -53,8 +55,7 @@ impl TursoStore {
             config.validate()?;
             // A relative path could be taken for a URI or for `:memory:`.
             let path: PathBuf = std::path::absolute(&path).map_err(|error| from_io(path.as_ref(), error))?;
-            let path: Arc<Path> = path.into();
-            Self::start(Place::File(path), config).await
+            Self::start(Place::File(DatabaseFile::new(path, config.encryption_key)), config).await
         };
         opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
     }
@@ -72,6 +73,10 @@ impl TursoStore {
     pub async fn open_remote(url: &str, config: crate::RemoteConfig) -> Result<Self> {
         let store = config.store;
         let opened = async {
+            if let Some(key) = store.encryption_key {
+                let range = "unset: the encryption of a server's database is the server's";
+                return Err(memory_core::Error::invalid("encryption_key", format_args!("{key:?}"), range));
+            }
             let server = crate::remote::server::Server::new(url, config)?;
             Self::start(Place::Server(Arc::new(server)), store).await
         };
@@ -142,7 +147,9 @@ impl TursoStore {
     pub async fn backup(&self, to: impl AsRef<Path>) -> Result<Backup> {
         let to = to.as_ref().to_owned();
         self.only_of_a_file("backup")?;
-        let done = self.workers.ask(&self.config, move |reader| maintenance::back_up(&mut reader.session, &to)).await;
+        let key = self.config.encryption_key;
+        let done =
+            self.workers.ask(&self.config, move |reader| maintenance::back_up(&mut reader.session, &to, key)).await;
         done.map_err(|error| error.in_operation("backup"))
     }
 
@@ -155,7 +162,15 @@ impl TursoStore {
     /// [`Foreign`](memory_core::ErrorKind::Foreign), [`SchemaTooNew`](memory_core::ErrorKind::SchemaTooNew) and others as
     /// [`open_with`](Self::open_with).
     pub async fn restore(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Backup> {
-        let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
+        Self::restore_with(from, to, TursoConfig::default()).await
+    }
+
+    /// The same for files of these settings, of which the encryption key counts; both have the same.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    pub async fn restore_with(from: impl AsRef<Path>, to: impl AsRef<Path>, config: TursoConfig) -> Result<Backup> {
+        let (from, to) = (DatabaseFile::new(from.as_ref(), config.encryption_key), to.as_ref().to_owned());
         let done = once(&to.clone(), move || maintenance::restore(&from, &to)).await;
         done.map_err(|error| error.in_operation("restore"))
     }
@@ -169,9 +184,61 @@ impl TursoStore {
     /// # Errors
     /// [`NotFound`](memory_core::ErrorKind::NotFound) if there is no file; otherwise as [`open_with`](Self::open_with).
     pub async fn plan(path: impl AsRef<Path>) -> Result<MigrationPlan> {
-        let path: Arc<Path> = path.as_ref().into();
-        let done = once(&Arc::clone(&path), move || schema::plan(&path)).await;
+        Self::plan_with(path, TursoConfig::default()).await
+    }
+
+    /// The same for a file of these settings, of which the encryption key counts.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub async fn plan_with(path: impl AsRef<Path>, config: TursoConfig) -> Result<MigrationPlan> {
+        let file = DatabaseFile::new(path.as_ref(), config.encryption_key);
+        let done = once(&Arc::clone(&file.path), move || schema::plan(&file)).await;
         done.map_err(|error| error.in_operation("plan"))
+    }
+
+    /// Replaces all vectors of a file by those of a copy in another space that [`Memory::reembed`](memory_core::Memory::reembed) made
+    /// of it, and its space by that of the copy: in one transaction, so that a kill leaves all or nothing of it. Everything else stays
+    /// as it is, what is learned and the versions of records too. The copy is not needed afterwards.
+    ///
+    /// Others may have the file open. Who writes waits meanwhile, about two seconds for 100,000 vectors of 512 dimensions. Stores
+    /// that were opened before then refuse everything that gives or takes vectors, as
+    /// [`SpaceMismatch`](memory_core::ErrorKind::SpaceMismatch), until they are opened again: searches by vector, reads of
+    /// episodes and notes, and commits with a vector. Steps of open episodes are still taken.
+    ///
+    /// There is no way back but a [backup](Self::backup) that was made before, or reembedding to the old space. Only for local
+    /// files: to move the database of a server, use the copy in its place.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    ///
+    /// - [`Conflict`](memory_core::ErrorKind::Conflict): episodes or notes came since the copy was made. Reembed into it again,
+    ///   which takes in only these, then try again.
+    /// - [`Foreign`](memory_core::ErrorKind::Foreign): it is no copy of this file, or others have put something there.
+    /// - [`NotFound`](memory_core::ErrorKind::NotFound), [`Busy`](memory_core::ErrorKind::Busy) after `busy_timeout`, and others as
+    ///   [`open_with`](Self::open_with).
+    pub async fn replace_vectors(path: impl AsRef<Path>, copy: impl AsRef<Path>) -> Result<Replaced> {
+        Self::replace_vectors_with(path, copy, TursoConfig::default()).await
+    }
+
+    /// The same for files of these settings, of which the encryption key and the time to wait count; both have the same.
+    ///
+    /// # Errors
+    /// As [`replace_vectors`](Self::replace_vectors).
+    pub async fn replace_vectors_with(
+        path: impl AsRef<Path>,
+        copy: impl AsRef<Path>,
+        config: TursoConfig,
+    ) -> Result<Replaced> {
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|error| from_io(path, error));
+        let replaced = async {
+            config.validate()?;
+            let file = DatabaseFile::new(absolute(path.as_ref())?, config.encryption_key);
+            let copy = absolute(copy.as_ref())?;
+            once(&Arc::clone(&file.path), move || replace_vectors::replace_vectors(&file, &copy, config.busy_timeout))
+                .await
+        };
+        replaced.await.map_err(|error: memory_core::Error| error.in_operation("replace_vectors"))
     }
 
     /// Gives the pages that deleting has freed back to the disk. Writers wait meanwhile.
@@ -210,7 +277,10 @@ impl TursoStore {
 }
 
 /// Runs something that blocks on a thread of its own.
-async fn once<T: Send + 'static>(path: &Path, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn once<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     spawn(path, "knowhow-turso-once", move || {
         let _ = answer.send(work());

@@ -17,8 +17,8 @@ use crate::write::Writer;
 pub(crate) const STEP: usize = 256;
 /// How long the writers must pause.
 const QUIET: Duration = Duration::from_millis(20);
-/// Records that may wait, however busy the writers are.
-const MOST_BEHIND: u64 = 8_192;
+/// Changes that may wait, however busy the writers are.
+const MOST_BEHIND: u64 = 12_288;
 
 /// The thread's work, until the store is closed.
 pub(crate) fn run(mut session: Session, shared: &Weak<Shared>, woken: &mpsc::Receiver<()>) {
@@ -49,7 +49,7 @@ fn wait_for_a_pause(session: &mut Session, woken: &mpsc::Receiver<()>) -> bool {
             Err(mpsc::RecvTimeoutError::Timeout) => return true,
             Err(mpsc::RecvTimeoutError::Disconnected) => return false,
             Ok(()) => {
-                let behind = session.transaction(BEGIN_READ, indexing::count_behind);
+                let behind = session.transaction(BEGIN_READ, indexing::changes_behind);
                 if behind.is_ok_and(|behind| behind > MOST_BEHIND) {
                     return true;
                 }
@@ -85,11 +85,15 @@ pub(crate) fn index(writer: &mut Writer, step: Step, counters: &Counters) -> Res
     Ok(())
 }
 
-/// Takes in all there is, on the writer's connection.
+/// Takes in all there is, on the writer's connection; not what others append meanwhile, which may never end.
 #[cfg(feature = "replica")]
 pub(crate) fn catch_up_counted(writer: &mut Writer, counters: &Counters) -> Result<()> {
     while let Some(step) = Step::read(writer.session(), STEP)? {
+        let last = step.len() < STEP;
         index(writer, step, counters)?;
+        if last {
+            break;
+        }
     }
     Ok(())
 }

@@ -8,11 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "replica")]
+use memory_core::Version;
 use memory_core::{Commit, Error, ErrorKind, Result};
 use tokio::sync::{oneshot, watch};
 
+use crate::encryption::DatabaseFile;
 use crate::error::{closed, from_io, panicked};
 use crate::learned::Deltas;
+#[cfg(feature = "replica")]
+use crate::read::progress;
 #[cfg(feature = "remote")]
 use crate::remote::server::Server;
 #[cfg(feature = "replica")]
@@ -20,7 +25,7 @@ use crate::replica::Replica;
 #[cfg(feature = "remote")]
 use crate::schema::open_server;
 use crate::schema::{open_reader, open_writer};
-use crate::session::{BEGIN_READ, Session};
+use crate::session::{BEGIN_READ, KnownSpace, Session};
 use crate::upkeep::{self, catch_up};
 use crate::write::{Encoded, Writer};
 use crate::{TursoConfig, TursoStats, indexing};
@@ -31,8 +36,10 @@ type Read = Box<dyn FnOnce(&mut Reader) + Send>;
 /// Batches that share a transaction at most, and about as many bytes.
 const MOST_BATCHES: usize = 256;
 const MOST_BYTES: usize = 8 << 20;
-/// How long the writer waits for those who were in the last transaction, to come again.
-const LINGER: Duration = Duration::from_micros(150);
+/// How long the writer waits for those whom it has just answered, to come again: a share of the time that the last transaction
+/// took, within these bounds.
+const LINGER: [Duration; 2] = [Duration::from_micros(150), Duration::from_millis(1)];
+const LINGER_SHARE: u32 = 8;
 
 /// What the writer is asked to do.
 pub(crate) enum Job {
@@ -159,9 +166,9 @@ impl Workers {
         let (wake, woken) = mpsc::sync_channel(1);
         let queues = Queues { writes, reads, wake };
         let shared = Arc::new(Shared { queues: Mutex::new(Some(queues)), counters: Arc::default() });
-        let (counters, deltas) = (Arc::clone(&shared.counters), Deltas::default());
+        let (counters, deltas, space) = (Arc::clone(&shared.counters), Deltas::default(), KnownSpace::default());
         let path = Arc::clone(place.path());
-        let database = Database { place: place.clone(), config, counters, deltas };
+        let database = Database { place: place.clone(), config, counters, deltas, space };
         let threads = Threads { database, shared: Arc::clone(&shared), reads: read_jobs, woken };
         spawn(&path, "knowhow-turso-writer", move || {
             threads.run(&write_jobs, opened);
@@ -189,7 +196,7 @@ impl Workers {
         config: &TursoConfig,
         read: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.ask(config, |reader| reader.session.transaction(BEGIN_READ, read)).await
+        self.ask(config, |reader| reader.read(read)).await
     }
 
     /// Runs a read of what follows the log, in a transaction in which it has followed it to its end.
@@ -308,7 +315,7 @@ fn run_on<T: Send + 'static>(
 /// Where the database is.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    File(Arc<Path>),
+    File(DatabaseFile),
     #[cfg(feature = "remote")]
     Server(Arc<Server>),
     /// The copy, and what stands for it in messages.
@@ -320,7 +327,7 @@ impl Place {
     /// What stands for it in messages.
     pub(crate) fn path(&self) -> &Arc<Path> {
         match self {
-            Self::File(path) => path,
+            Self::File(file) => &file.path,
             #[cfg(feature = "remote")]
             Self::Server(server) => server.address(),
             #[cfg(feature = "replica")]
@@ -347,7 +354,7 @@ impl Place {
 
     fn open_writer(&self, busy_timeout: Duration) -> Result<Session> {
         match self {
-            Self::File(path) => open_writer(path, busy_timeout),
+            Self::File(file) => open_writer(file, busy_timeout),
             #[cfg(feature = "remote")]
             Self::Server(server) => open_server(server),
             #[cfg(feature = "replica")]
@@ -357,7 +364,7 @@ impl Place {
 
     fn open_reader(&self, busy_timeout: Duration) -> Result<Session> {
         match self {
-            Self::File(path) => open_reader(path, busy_timeout),
+            Self::File(file) => open_reader(file, busy_timeout),
             #[cfg(feature = "remote")]
             Self::Server(server) => Ok(Session::to_server(server)),
             #[cfg(feature = "replica")]
@@ -391,11 +398,16 @@ struct Database {
     config: TursoConfig,
     counters: Arc<Counters>,
     deltas: Deltas,
+    space: KnownSpace,
 }
 
 impl Database {
     fn writer(&self) -> Result<Writer> {
-        let session = self.connect(|| self.place.open_writer(self.config.busy_timeout))?;
+        let mut session = self.connect(|| self.place.open_writer(self.config.busy_timeout))?;
+        if !session.is_remote() {
+            // It is known from now on. What may be wrong with it is told to whoever needs it.
+            let _ = crate::read::space(&mut session);
+        }
         Writer::new(session, self.config.max_bytes)
     }
 
@@ -417,7 +429,7 @@ impl Database {
                 }
                 Err(error) => return Err(error),
                 Ok(mut session) => {
-                    session.share(&self.deltas);
+                    session.share(&self.deltas, &self.space);
                     self.counters.connections.fetch_add(1, Ordering::Relaxed);
                     return Ok(session);
                 }
@@ -449,11 +461,15 @@ impl Threads {
         if opened.send(Ok(())).is_err() {
             return;
         }
-        let mut queue = Queue { jobs, next: None, last: 1 };
+        let mut queue = Queue { jobs, next: None, expected: 1, linger: LINGER[0] };
         while let Some(work) = queue.next() {
             match work {
                 Work::Run(run) => run(&mut writer),
-                Work::Batches(writes) => write_all(&mut writer, writes, &database),
+                Work::Batches(writes) => {
+                    let start = Instant::now();
+                    queue.expected = write_all(&mut writer, writes, &database);
+                    queue.linger = (start.elapsed() / LINGER_SHARE).clamp(LINGER[0], LINGER[1]);
+                }
             }
             writer.session().settle();
         }
@@ -477,8 +493,10 @@ struct Queue<'a> {
     jobs: &'a mpsc::Receiver<Job>,
     /// What came behind the batches that were taken last.
     next: Option<Job>,
-    /// How many batches came together last.
-    last: usize,
+    /// How many batches there will be, if all who were answered come again.
+    expected: usize,
+    /// How long they are waited for.
+    linger: Duration,
 }
 
 impl Queue<'_> {
@@ -490,13 +508,13 @@ impl Queue<'_> {
         }
     }
 
-    /// A batch, and those that wait behind it. Callers who were answered together come again one after the other: as many as last
-    /// time are waited for, a little.
+    /// A batch, and those that wait behind it. Callers who were answered together come again one after the other: they are waited
+    /// for, a little, since otherwise half of them would always wait for the other half.
     fn together(&mut self, first: Write) -> Vec<Write> {
         let (mut bytes, mut writes) = (first.batch.bytes(), vec![first]);
-        let end = Instant::now() + LINGER;
+        let end = Instant::now() + self.linger;
         while writes.len() < MOST_BATCHES && bytes < MOST_BYTES {
-            let job = if writes.len() < self.last {
+            let job = if writes.len() < self.expected {
                 self.jobs.recv_timeout(end.saturating_duration_since(Instant::now())).ok()
             } else {
                 self.jobs.try_recv().ok()
@@ -513,12 +531,12 @@ impl Queue<'_> {
                 None => break,
             }
         }
-        self.last = writes.len();
         writes
     }
 }
 
-fn write_all(writer: &mut Writer, writes: Vec<Write>, database: &Database) {
+/// Writes these together and answers; tells how many batches waited then, with these.
+fn write_all(writer: &mut Writer, writes: Vec<Write>, database: &Database) -> usize {
     let (batches, answers): (Vec<Encoded>, Vec<(Answer<Commit>, Permit)>) =
         writes.into_iter().map(|write| (write.batch, (write.answer, write.permit))).unzip();
     let done = catch_unwind(AssertUnwindSafe(|| writer.commit(&batches)));
@@ -529,10 +547,12 @@ fn write_all(writer: &mut Writer, writes: Vec<Write>, database: &Database) {
     database.place.told(&done);
     Counters::count(&database.counters.transactions);
     database.counters.commits.fetch_add(done.iter().filter(|done| done.is_ok()).count() as u64, Ordering::Relaxed);
+    let waiting = database.counters.writes_waiting.load(Ordering::Relaxed);
     for ((answer, permit), done) in answers.into_iter().zip(done) {
         drop(permit);
         let _ = answer.send(done);
     }
+    waiting
 }
 
 /// Opens the writer, then starts the other threads and waits until all are open.
@@ -590,6 +610,21 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
+    /// Reads in a transaction.
+    fn read<T: Send + 'static>(&mut self, read: impl FnOnce(&mut Session) -> Result<T> + Send + 'static) -> Result<T> {
+        #[cfg(feature = "replica")]
+        if let Place::Replica(replica) = &self.place {
+            match replica.refresh() {
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    let done = run_on(&self.writes, |writer| writer.session().transaction(BEGIN_READ, read));
+                    return self.answered_by_server(replica, done);
+                }
+                done => done?,
+            }
+        }
+        self.session.transaction(BEGIN_READ, read)
+    }
+
     /// Reads in a transaction in which the log has been followed to its end.
     fn read_index<T: Send + 'static>(
         &mut self,
@@ -601,7 +636,12 @@ impl Reader {
         #[cfg(feature = "replica")]
         if let Place::Replica(replica) = &self.place {
             let replica = Arc::clone(replica);
-            return self.read_index_of(&replica, PATIENCE, read);
+            return match replica.refresh() {
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    self.answered_by_server(&replica, self.read_on_writer(read))
+                }
+                done => done.and_then(|()| self.read_index_of(&replica, read)),
+            };
         }
         let mut short = 0;
         while short < PATIENCE {
@@ -623,6 +663,14 @@ impl Reader {
                 done => done?,
             }
         }
+        self.read_on_writer(read)
+    }
+
+    /// The same on the writer's connection, in a transaction that nobody can append behind.
+    fn read_on_writer<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         run_on(&self.writes, move |writer| {
             writer.derive(|session| {
                 while let Some(step) = indexing::Step::read_within(session, upkeep::STEP)? {
@@ -636,37 +684,56 @@ impl Reader {
 
 #[cfg(feature = "replica")]
 impl Reader {
-    /// The same in a copy, which only the server can have follow the log. If that cannot be reached, or others write all the time, what
-    /// the copy has taken in must do, as long as that is all that this store was told is written.
+    /// The same in a copy, which only the server can have follow the log. If others write all the time, the server is read in its
+    /// place; if that cannot be reached, what the copy has taken in must do, as long as that is all that this store was told is
+    /// written.
     fn read_index_of<T: Send + 'static>(
         &mut self,
         replica: &Replica,
-        patience: usize,
-        read: impl Fn(&mut Session) -> Result<T>,
+        read: impl Fn(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let mut failed = None;
-        for turn in 0..=patience {
-            let all_told = replica.acknowledged();
-            let done = self.session.transaction(BEGIN_READ, |session| {
-                let may_be_behind = turn == patience || failed.is_some();
-                match may_be_behind {
-                    true if indexing::is_behind_of(session, all_told)? => Ok(None),
-                    false if indexing::is_behind(session)? => Ok(None),
-                    _ => read(session).map(Some),
-                }
-            })?;
-            if let Some(done) = done {
+        /// Syncs after which the server is read. They bring all that others wrote, and so take longer than such a read.
+        const PATIENCE: usize = 2;
+        // What is told while it reads is for those who come later.
+        let told = replica.acknowledged();
+        for _ in 0..PATIENCE {
+            if let Some(done) = self.read_unless(indexing::is_behind, &read)? {
                 return Ok(done);
-            }
-            if let Some(error) = failed {
-                return Err(error);
             }
             let counters = Arc::clone(&self.counters);
             let caught_up = run_on(&self.writes, move |writer| upkeep::catch_up_counted(writer, &counters));
-            failed = caught_up.and_then(|()| replica.sync()).err().filter(|error| !error.is_conflict());
+            match caught_up.and_then(|()| replica.sync()) {
+                Ok(_) => {}
+                // Others change what is to be indexed, or the server has nothing for the copy.
+                Err(error) if error.is_conflict() || error.kind() == ErrorKind::Busy => break,
+                Err(error) => {
+                    let done = self.read_unless(|session| indexing::is_behind_of(session, told), &read)?;
+                    return done.ok_or(error);
+                }
+            }
         }
-        let message = "others write faster than what is searched can follow";
-        Err(Error::new(ErrorKind::Busy, message))
+        self.answered_by_server(replica, self.read_on_writer(read))
+    }
+
+    /// What the server said in the place of the copy: no later read is older.
+    fn answered_by_server<T>(&self, replica: &Replica, done: Result<T>) -> Result<T> {
+        if done.is_ok() {
+            let [version, ..] = run_on(&self.writes, |writer| writer.session().transaction(BEGIN_READ, progress))?;
+            replica.saw(Version(version));
+        }
+        done
+    }
+
+    /// Reads in a transaction, unless this holds there.
+    fn read_unless<T>(
+        &mut self,
+        behind: impl FnOnce(&mut Session) -> Result<bool>,
+        read: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.session.transaction(BEGIN_READ, |session| match behind(session)? {
+            true => Ok(None),
+            false => read(session).map(Some),
+        })
     }
 }
 
@@ -694,13 +761,7 @@ fn answer_read<T>(reader: &mut Reader, answer: Answer<T>, read: impl FnOnce(&mut
         return;
     }
     Counters::count(&reader.counters.reads);
-    let done = catch_unwind(AssertUnwindSafe(|| {
-        #[cfg(feature = "replica")]
-        if let Place::Replica(replica) = &reader.place {
-            replica.refresh()?;
-        }
-        read(&mut *reader)
-    }));
+    let done = catch_unwind(AssertUnwindSafe(|| read(&mut *reader)));
     let done = done.unwrap_or_else(|payload| {
         reader.session.recover();
         Err(panicked(&*payload))
@@ -723,7 +784,7 @@ mod tests {
     async fn a_request_that_panics_ends_alone() {
         let folder = tempfile::tempdir().unwrap();
         let config = TursoConfig::default().with_readers(1);
-        let place = Place::File(folder.path().join("memory.db").into());
+        let place = Place::File(DatabaseFile::new(folder.path().join("memory.db"), None));
         let workers = Workers::start(place, config).await.unwrap();
         let panics = |session: &mut Session| -> Result<()> {
             let _rows = session.query(crate::session::Sql("", "SELECT 1"), vec![])?;

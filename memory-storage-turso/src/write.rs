@@ -122,6 +122,7 @@ impl Encoded {
             Record::Open(open) => encode(open)?,
             Record::Step(step) => encode(step)?,
             Record::Pattern(pattern) => encode(pattern)?,
+            Record::Unembedded(id) => encode(id)?,
         };
         Ok(EncodedChange::Put { key, scope: record.scope().cloned(), body })
     }
@@ -238,7 +239,7 @@ impl Writer {
         let synced = !batches.iter().all(Encoded::is_derivable);
         self.tune(synced, batches.iter().any(Encoded::makes_room))?;
         let durability = if synced { Durability::Durable } else { Durability::Volatile };
-        self.session.transaction(BEGIN_WRITE, |session| {
+        let answers = self.session.transaction(BEGIN_WRITE, |session| {
             let mut transaction = Transaction::begin(session)?;
             let answers: Result<Vec<Result<Commit>>> = batches
                 .iter()
@@ -252,7 +253,15 @@ impl Writer {
                 .collect();
             transaction.end()?;
             answers
-        })
+        })?;
+        for (batch, _) in batches.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()) {
+            for change in &batch.changes {
+                if let EncodedChange::Space(space, _) = change {
+                    self.session.know_space(space);
+                }
+            }
+        }
+        Ok(answers)
     }
 
     /// Writes something that can be derived again, in a transaction of its own.
@@ -463,20 +472,18 @@ impl<'a> Transaction<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
     use memory_core::{LearnerId, Watermark};
     use uuid::Uuid;
 
     use super::*;
+    use crate::encryption::DatabaseFile;
     use crate::schema::open_writer;
 
     #[test]
     fn only_derivable_batches_go_without_a_sync() {
         let folder = tempfile::tempdir().unwrap();
-        let path: Arc<Path> = folder.path().join("memory.db").into();
-        let session = open_writer(&path, Duration::from_secs(1)).unwrap();
+        let file = DatabaseFile::new(folder.path().join("memory.db"), None);
+        let session = open_writer(&file, Duration::from_secs(1)).unwrap();
         let mut writer = Writer::new(session, Some(1 << 20)).unwrap();
         let learner = LearnerId::new(Uuid::nil());
         let put = Batch::new().put(Record::Watermark(Watermark { learner, position: Version(1) }));

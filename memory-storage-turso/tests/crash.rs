@@ -1,4 +1,4 @@
-//! A process that is killed again and again while it records and learns.
+//! Processes that are killed again and again while they record and learn. `KNOWHOW_KILLS` says how often.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -13,15 +13,27 @@ async fn open(path: &Path) -> TursoStore {
     TursoStore::open(path).await.unwrap()
 }
 
+async fn assert_all_have_vectors(path: &Path) {
+    let without = "SELECT (SELECT count(*) FROM episodes) - (SELECT count(*) FROM vectors)";
+    assert_eq!(number(path, without).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_can_be_killed_while_it_records_and_learns() {
     let test = "a_process_can_be_killed_while_it_records_and_learns";
     let (_folder, path) = place();
-    kills::a_process_can_be_killed_while_it_records_and_learns(test, &path, 50, open, assert_sound).await;
-    if !memory_core::testkit::process::is_child() {
-        let without = "SELECT (SELECT count(*) FROM episodes) - (SELECT count(*) FROM vectors)";
-        assert_eq!(number(&path, without).await, 0);
-    }
+    let kills = kills::kills_from_env(100);
+    kills::a_process_can_be_killed_while_it_records_and_learns(test, &path, kills, open, assert_sound).await;
+    assert_all_have_vectors(&path).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_can_be_killed_while_they_record_and_learn() {
+    let test = "two_processes_can_be_killed_while_they_record_and_learn";
+    let (_folder, path) = place();
+    let kills = kills::kills_from_env(100);
+    kills::two_processes_can_be_killed_while_they_record_and_learn(test, &path, kills, open, assert_sound).await;
+    assert_all_have_vectors(&path).await;
 }
 
 #[tokio::test]

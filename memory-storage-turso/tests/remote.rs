@@ -5,21 +5,26 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::sqld::{Sqld, Wire};
 use common::{
-    Dice, assert_sound, fold, generated, generated_note, id, log, logged, note_id, put, put_space, simple, sql, vector,
+    Backwards, Dice, assert_sound, fold, generated, generated_note, id, log, logged, note_id, place, put, put_space,
+    simple, sql, vector,
 };
 use memory_core::testkit::invariants::stored_patterns;
+use memory_core::testkit::kills::{self, kills_from_env};
 use memory_core::testkit::process;
 use memory_core::{
-    Batch, Durability, Episode, ErrorKind, Key, Memory, MemoryStore, MemoryStoreExt, Outcome, Record, RecordKind,
-    Recording, Scan, Scope, Search, Step, Task, Version,
+    Batch, Durability, Episode, ErrorKind, HashEmbedder, Key, Memory, MemoryStore, MemoryStoreExt, Outcome, Record,
+    RecordKind, Recording, Scan, Scope, Search, Step, Task, Version,
 };
 use memory_storage_turso::{RemoteConfig, TursoConfig, TursoStore};
 
@@ -220,50 +225,65 @@ fn recording(number: u128) -> Recording {
     recording
 }
 
-/// Records numbers from `first` on until told to stop, each again as long as it fails for a time; gives those acknowledged.
-async fn record(memory: Arc<Memory>, first: u128, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> BTreeSet<u128> {
-    let mut acknowledged = BTreeSet::new();
-    let mut number = first;
-    while !stop.load(Ordering::SeqCst) {
+/// Records numbers from `FIRST` on until killed, each again as long as it fails for a time; prints those acknowledged.
+async fn record_until_killed() {
+    let [url, first] = ["STORE", "FIRST"].map(|name| std::env::var(name).unwrap());
+    let store = TursoStore::open_remote(&url, impatient()).await.unwrap();
+    let memory = Memory::builder().store(store).build().await.unwrap();
+    let mut number = first.parse().unwrap();
+    loop {
         match memory.record(recording(number)).await {
             Ok(_) => {
-                acknowledged.insert(number);
-                done.fetch_add(1, Ordering::SeqCst);
+                println!("done {number}");
                 number += 1;
             }
             Err(error) => assert!(error.is_temporary(), "{error}"),
         }
     }
-    acknowledged
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_nothing_counts_twice() {
-    const KILLS: usize = 20;
-    let Some(mut server) = Sqld::start() else { return };
-    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let mut tasks = Vec::new();
-    for first in [1_000_000, 2_000_000] {
-        let store = open(&server).await;
-        let memory = Arc::new(Memory::builder().store(store).build().await.unwrap());
-        tasks.push(tokio::spawn(record(memory, first, Arc::clone(&stop), Arc::clone(&done))));
+/// A process that records until it is killed, and what reads, and counts, what it says is acknowledged.
+fn recorder(test: &str, url: &str, first: u128, done: &Arc<AtomicUsize>) -> (Child, JoinHandle<BTreeSet<u128>>) {
+    let mut child = process::spawn(test, &[("STORE", url), ("FIRST", &first.to_string())]);
+    let (output, done) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(done));
+    let read = move || {
+        let numbers = output
+            .lines()
+            .map(Result::unwrap)
+            .filter_map(|line| line.strip_prefix("done ").map(|number| number.parse().unwrap()));
+        let count = |_: &u128| {
+            done.fetch_add(1, Ordering::SeqCst);
+        };
+        numbers.inspect(count).collect()
+    };
+    (child, std::thread::spawn(read))
+}
+
+/// Kills the server again and again while so many processes record, and these at the end.
+async fn nothing_is_lost_or_counts_twice(test: &str, writers: usize) {
+    if process::is_child() {
+        return record_until_killed().await;
     }
-    for kill in 0..KILLS {
-        let before = done.load(Ordering::SeqCst);
-        let begun = Instant::now();
+    let Some(mut server) = Sqld::start() else { return };
+    open(&server).await.close().await.unwrap(); // Here is the schema made.
+    let (done, kills, mut dice) = (Arc::new(AtomicUsize::new(0)), kills_from_env(100), Dice::new(5));
+    let first = |writer: usize| 1_000_000 * (1 + writer as u128);
+    let children: Vec<_> = (0..writers).map(|one| recorder(test, &server.url(), first(one), &done)).collect();
+    for kill in 0..kills {
+        let (before, begun) = (done.load(Ordering::SeqCst), Instant::now());
         while done.load(Ordering::SeqCst) < before + 3 {
             assert!(begun.elapsed() < Duration::from_secs(30), "nothing is recorded after {kill} kills");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // At another place of a commit each time.
-        tokio::time::sleep(Duration::from_micros(u64::try_from(kill).unwrap() * 370)).await;
+        tokio::time::sleep(Duration::from_micros(dice.roll(10_000) as u64)).await;
         server.kill();
         server.restart();
     }
-    stop.store(true, Ordering::SeqCst);
     let mut acknowledged = BTreeSet::new();
-    for task in tasks {
-        acknowledged.extend(task.await.unwrap());
+    for (mut child, reading) in children {
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success(), "it failed by itself");
+        acknowledged.extend(reading.join().unwrap());
     }
 
     let store = open(&server).await;
@@ -276,14 +296,43 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_nothing_coun
         assert!(ids.contains(&id(*number)), "{number} was acknowledged");
     }
     // Each writer may have one more that it was not told of.
-    assert!(log.len() <= acknowledged.len() + 2, "{} of {}", log.len(), acknowledged.len());
+    assert!(log.len() <= acknowledged.len() + writers, "{} of {}", log.len(), acknowledged.len());
     let episodes: Vec<Arc<Episode>> = log.into_iter().map(|(_, episode)| episode).collect();
     assert_eq!(stored_patterns(&store).await, fold(&episodes), "all evidence counts once");
     assert_eq!(store.health().await.unwrap().episodes, episodes.len() as u64);
     let hits = store.search(&Search::new(Scope::default()).k(100).text("parser")).await.unwrap();
     assert_eq!(hits.len(), episodes.len().min(100));
-    println!("{} acknowledged over {KILLS} kills", acknowledged.len());
+    println!("{} acknowledged by {writers} processes over {kills} kills", acknowledged.len());
     memory.close().await.unwrap();
+    assert_server_sound(server).await;
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_nothing_counts_twice() {
+    let test = "nothing_acknowledged_is_lost_when_the_server_is_killed_and_nothing_counts_twice";
+    nothing_is_lost_or_counts_twice(test, 1).await;
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_by_two_processes_is_lost_when_the_server_is_killed() {
+    nothing_is_lost_or_counts_twice("nothing_acknowledged_by_two_processes_is_lost_when_the_server_is_killed", 2).await;
+}
+
+/// The processes are killed, and the server goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_can_be_killed_while_they_record_over_a_server() {
+    let test = "two_processes_can_be_killed_while_they_record_over_a_server";
+    let open_url =
+        async |url: &Path| TursoStore::open_remote(url.to_str().unwrap(), RemoteConfig::default()).await.unwrap();
+    let kill = async |url: &Path| {
+        let kills = kills_from_env(40);
+        kills::two_processes_can_be_killed_while_they_record_and_learn(test, url, kills, open_url, async |_| {}).await;
+    };
+    if process::is_child() {
+        return kill(Path::new("")).await;
+    }
+    let Some(server) = Sqld::start() else { return };
+    kill(Path::new(&server.url())).await;
     assert_server_sound(server).await;
 }
 
@@ -491,4 +540,36 @@ async fn calls_take_few_requests() {
     for (what, most, counted) in most {
         assert!(counted <= most, "{what}: {counted} requests");
     }
+}
+
+/// A memory moves from a file to a server, and on to another one, each time to another vector space.
+#[tokio::test]
+async fn a_memory_can_be_copied_to_a_server_and_from_one() {
+    let (Some(server), Some(other)) = (Sqld::start(), Sqld::start()) else { return };
+    let (_folder, path) = place();
+    let memory = Memory::builder().store(TursoStore::open(&path).await.unwrap()).build().await.unwrap();
+    for number in 0..150 {
+        let done = Recording::new(Task::new(format!("fix the login of site {number}")), Outcome::success("done"));
+        memory.record(done.id(id(number)).step(Step::new("grep").ok("here"))).await.unwrap();
+    }
+    memory.start(Task::new("fix the logout")).await.unwrap().step(Step::new("grep")).await.unwrap();
+    let into = open(&server).await;
+    memory.reembed(into.clone(), Backwards::default()).await.unwrap();
+    memory.delete(id(3)).await.unwrap();
+    let copied = memory.reembed(into.clone(), Backwards::default()).await.unwrap();
+    assert_eq!((copied.episodes, copied.deleted), (0, 1));
+    let moved = Memory::builder().store(into).embedder(Backwards::default()).build().await.unwrap();
+    let copied = moved.reembed(open(&other).await, HashEmbedder::new()).await.unwrap();
+    assert_eq!((copied.episodes, copied.open_episodes), (149, 1));
+    let back = Memory::builder().store(open(&other).await).build().await.unwrap();
+    for memory in [&moved, &back] {
+        assert_eq!(memory.patterns().await.unwrap().len(), fold(episodes(&back).await.iter()).len());
+        let found = memory.recall(&Task::new("fix the login of site 7"), 1).await.unwrap();
+        assert_eq!(found.episodes[0].episode.id, id(7));
+    }
+    assert_eq!(episodes(&back).await, episodes(&memory).await);
+}
+
+async fn episodes(memory: &Memory) -> Vec<Arc<Episode>> {
+    log(&**memory.store()).await.into_iter().map(|(_, episode)| episode).collect()
 }

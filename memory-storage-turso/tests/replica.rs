@@ -6,6 +6,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::sqld::Sqld;
@@ -62,6 +63,64 @@ async fn what_a_store_wrote_it_reads_and_what_others_wrote_comes_with_a_sync() {
     let batch = Batch::new().require_absent(Key::Watermark(learner)).put(mark(2));
     assert!(two.commit(&batch).await.unwrap_err().is_conflict());
     assert_eq!(two.get_one(Key::Watermark(learner)).await.unwrap().unwrap().version, version);
+}
+
+/// Searches gave up, as `Busy`: whatever they had indexed, the writer had meanwhile been told of more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_is_answered_however_quick_the_writers_are() {
+    let Some(server) = Sqld::start() else { return };
+    let (_folder, path) = place();
+    let store = TursoStore::open_replica(&path, &server.url(), ReplicaConfig::default()).await.unwrap();
+    let other = TursoStore::open_remote(&server.url(), RemoteConfig::default()).await.unwrap();
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    // The one goes on with new episodes, the other with the same few.
+    let writers = [(store.clone(), 1_000_000), (other, 3)].map(|(store, numbers)| {
+        let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+        tokio::spawn(async move {
+            for number in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                put(&store, simple(numbers + number % numbers, "quick")).await;
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    for number in 1..=5 {
+        put(&store, simple(10 + number, &format!("slow number{number}"))).await;
+        assert_eq!(found(&store, &format!("number{number}")).await, 1);
+        let page = store.scan(&Scan::new(RecordKind::Episode).scope(Scope::default())).await.unwrap();
+        assert!(!page.records.is_empty());
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    println!("{} commits beside 5 searches", written.load(Ordering::Relaxed));
+}
+
+/// Reads failed as `Unavailable`: a server that compacts its log has no snapshot yet for the copy to go on from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_is_read_though_the_server_compacts_its_log() {
+    // After each MB, not 200 of them.
+    let Some(server) = Sqld::start_with(&["--max-log-size", "1"]) else { return };
+    let (_folder, path) = place();
+    let store = TursoStore::open_replica(&path, &server.url(), ReplicaConfig::default()).await.unwrap();
+    let mut syncs_refused = 0;
+    for number in 1..=200 {
+        put(&store, simple(number, &format!("number{number} {}", "long ".repeat(1_000)))).await;
+        assert!(store.get_one(Key::Episode(id(number))).await.unwrap().is_some(), "{number}");
+        assert_eq!(store.health().await.unwrap().episodes, u64::try_from(number).unwrap());
+        assert_eq!(found(&store, &format!("number{number}")).await, 1);
+        match store.sync().await {
+            Ok(_) => {}
+            Err(error) => {
+                assert!(error.kind() == ErrorKind::Busy && error.is_temporary(), "{error}");
+                syncs_refused += 1;
+            }
+        }
+    }
+    println!("{syncs_refused} of 200 syncs were refused");
 }
 
 #[tokio::test]
@@ -190,4 +249,36 @@ async fn two_copies_learn_the_same() {
         assert_eq!(stored_patterns(store).await, fold(&episodes));
         assert_eq!(found(store, "bug").await, 50);
     }
+}
+
+#[cfg(feature = "encryption")]
+#[tokio::test]
+async fn a_copy_may_be_encrypted() {
+    let Some(server) = Sqld::start() else { return };
+    let (folder, path) = place();
+    let with_key = |byte| {
+        let key = memory_storage_turso::EncryptionKey::new([byte; 32]);
+        let remote = RemoteConfig::default().with_attempts(2);
+        let store = memory_storage_turso::TursoConfig::default().with_encryption_key(key);
+        ReplicaConfig::default().with_remote(remote.with_store(store)).with_interval(None)
+    };
+    for number in 1..=2 {
+        let store = TursoStore::open_replica(&path, &server.url(), with_key(1)).await.unwrap();
+        put(&store, simple(number, "Quetzalcoatl")).await;
+        assert_eq!(found(&store, "quetzalcoatl").await, usize::try_from(number).unwrap());
+        store.close().await.unwrap();
+    }
+    assert!(path.exists());
+    for file in folder.path().read_dir().unwrap().map(|file| file.unwrap().path()) {
+        // A journal may go while it is looked at: connections of the thread that brings the copy up to date are closed last.
+        let Some(bytes) = std::fs::read(&file).ok() else { continue };
+        assert!(!bytes.windows(12).any(|part| part.eq_ignore_ascii_case(b"Quetzalcoatl")), "{file:?}");
+    }
+    for config in [with_key(2), config()] {
+        let error = TursoStore::open_replica(&path, &server.url(), config).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
+        assert!(error.to_string().contains("not with this key"), "{error}");
+    }
+    let store = TursoStore::open_replica(&path, &server.url(), with_key(1)).await.unwrap();
+    assert_eq!(found(&store, "quetzalcoatl").await, 2);
 }

@@ -16,14 +16,14 @@ use super::{Inner, Memory, StepDurability};
 use crate::clock::RisingClock;
 use crate::profile::Intents;
 use crate::{
-    Batch, Clock, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record, Reranker,
-    Result, Scope, Source, Stored, SystemClock, VectorSpace,
+    Batch, Clock, Consent, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record,
+    Reranker, Result, Scope, Source, Stored, SystemClock, VectorSpace,
 };
 /// Puts a [`Memory`] together from a store and, where the defaults do not fit, other parts.
 ///
 /// # Default
 /// [`HashEmbedder`], no reranker, [`Learner::default`], [`Limits::default`], [`SystemClock`], scope `default`, each step durable on its own,
-/// leases of 10 minutes, nothing held out, suggestions however unlikely, all episodes kept, randomness from the operating system.
+/// leases of 10 minutes, nothing held out, suggestions however unlikely, all episodes kept, every heuristic allowed, randomness from the operating system.
 #[derive(Debug)]
 pub struct MemoryBuilder {
     store: Option<Arc<dyn MemoryStore>>,
@@ -39,6 +39,7 @@ pub struct MemoryBuilder {
     hold_out: f64,
     abstain_below: f64,
     retention: Option<RetentionPolicy>,
+    consent: Option<Arc<dyn Consent>>,
 }
 
 impl Default for MemoryBuilder {
@@ -57,6 +58,7 @@ impl Default for MemoryBuilder {
             hold_out: 0.0,
             abstain_below: 0.0,
             retention: None,
+            consent: None,
         }
     }
 }
@@ -161,6 +163,13 @@ impl MemoryBuilder {
         self
     }
 
+    /// Shows no heuristic, in advice, suggestions or playbooks, that this does not allow. Without, all are allowed.
+    #[must_use]
+    pub fn consent(mut self, consent: impl Consent) -> Self {
+        self.consent = Some(Arc::new(consent));
+        self
+    }
+
     /// Checks everything, claims the store for the embedder's vector space, and starts the jobs beside the caller; see
     /// [`Health::jobs`](crate::Health::jobs).
     ///
@@ -206,6 +215,7 @@ impl MemoryBuilder {
             hold_out: HoldOut { probability: self.hold_out, seed: self.seed.unwrap_or_default() },
             abstain_below: self.abstain_below,
             retention: self.retention.map(Retention::new),
+            consent: self.consent,
         });
         Projection::spawn(&inner);
         jobs::spawn(&inner);
@@ -214,7 +224,7 @@ impl MemoryBuilder {
 }
 
 /// Sets the vector space of a new store, or checks that of an older one.
-async fn claim(store: &dyn MemoryStore, space: &VectorSpace) -> Result<()> {
+pub(super) async fn claim(store: &dyn MemoryStore, space: &VectorSpace) -> Result<()> {
     if space.dimensions == 0 {
         return Err(Error::invalid("embedder.space.dimensions", 0, "1 or more"));
     }

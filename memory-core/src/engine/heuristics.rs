@@ -15,8 +15,8 @@ use crate::derive::derive;
 use crate::learn::{SHOWN, WITHHELD, exposure_of};
 use crate::statistics::Rate;
 use crate::{
-    Advice, Basis, EpisodeId, Feedback, Freshness, Heuristic, HeuristicId, Pattern, PatternId, Playbook, Receipt,
-    Result, Scope, Standing, Task, Trust, Uplift,
+    Advice, Basis, Consent, EpisodeId, Feedback, Freshness, Heuristic, HeuristicId, Pattern, PatternId, Playbook,
+    Receipt, Result, Scope, Standing, Task, Trust, Uplift,
 };
 
 /// Heuristics that take longer than this to derive are derived beside the callers of recall.
@@ -109,7 +109,15 @@ impl Memory {
     /// The store's errors.
     pub async fn playbooks(&self) -> Result<Vec<Playbook>> {
         let heuristics = self.derived().await.map_err(|error| error.in_operation("playbooks"))?;
-        Ok(Playbook::compose(&heuristics))
+        let shown: Vec<Heuristic> = heuristics.iter().filter(|one| self.shows(one)).cloned().collect();
+        Ok(Playbook::compose(&shown))
+    }
+
+    /// Whether a heuristic of this scope is shown to agents: its [standing](Heuristic::standing) and the
+    /// [consent](crate::MemoryBuilder::consent) allow it.
+    pub fn shows(&self, heuristic: &Heuristic) -> bool {
+        let allowed = |consent: &Arc<dyn Consent>| consent.allows(&self.scope, heuristic.id);
+        heuristic.is_shown() && self.inner.consent.as_ref().is_none_or(allowed)
     }
 
     /// What showing memories did, overall and for each heuristic, with 95 % intervals.
@@ -157,7 +165,7 @@ impl Memory {
     /// The heuristics that are shown and fit a task.
     pub(super) async fn fitting(&self, task: &Task) -> Result<Vec<Heuristic>> {
         let derived = self.derived_soon().await?;
-        Ok(derived.iter().filter(|one| one.is_shown() && one.situation.fits(task)).cloned().collect())
+        Ok(derived.iter().filter(|one| self.shows(one) && one.situation.fits(task)).cloned().collect())
     }
 
     /// The heuristics to show for a task, best supported first, those of another environment last.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::io::AsyncRead;
 
-use super::Memory;
+use super::embed_missing::put_or_queue;
 use super::note_draft::Draft;
 use super::notes::EMBEDDED_TOGETHER;
 use super::projection::retry;
+use super::{Memory, own_text};
 use crate::lines::{Line, LineReader};
 use crate::note::{NoteParts, folded};
-use crate::text::strip_recalled;
 use crate::transfer::{Counted, Header, MOST_HEADER_BYTES, MOST_LINE_BYTES, Told, is_cut_off};
 use crate::{
     Episode, EpisodeId, Error, ErrorKind, ImportOptions, Key, LoggedEpisode, MemoryStore as _, Note, Record, Result,
@@ -272,10 +272,10 @@ impl Import<'_> {
         let batch = episodes.into_iter().fold(draft.into_batch(), |batch, logged| {
             let id = logged.episode.id;
             let batch = batch.require_absent(Key::Episode(id)).require_absent(Key::Open(id));
-            batch.put(Record::Episode(logged))
+            put_or_queue(batch, Record::Episode(logged))
         });
         if !batch.changes.is_empty() {
-            self.memory.inner.store.commit(&batch).await?;
+            self.memory.inner.commit(&batch).await?;
             self.memory.inner.projection.completed(new).await;
         }
         Ok(done)
@@ -399,11 +399,6 @@ impl Import<'_> {
         }
         (vectors, degraded)
     }
-}
-
-/// The text that an episode is embedded by.
-fn own_text(episode: &Episode) -> String {
-    strip_recalled(&episode.task.text).into_owned()
 }
 
 /// Reads a line; one that ends with the file in the middle of its JSON was cut off.

@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::embed_missing::{EMBEDDING_PERIOD, FIRST_EMBEDDING, Rest};
 use super::notes::{EXPIRY_PERIOD, expire};
 use super::retention::{FIRST_RETENTION, RETENTION_PERIOD, Retention};
 use super::{Inner, Memory};
@@ -24,7 +25,7 @@ const SOONER: u32 = 10;
 pub struct JobHealth {
     /// `projection` folds episodes into patterns, `leases` renews the leases of open episodes, `sweep` closes those whose
     /// lease has run out, `steps` writes buffered steps, `consolidation` derives heuristics, `expiry` deletes expired notes.
-    /// `retention` deletes what the [policy](crate::MemoryBuilder::retention) does not keep, if there is one.
+    /// `embedding` fills in vectors that are missing since the embedder failed. `retention` deletes what the [policy](crate::MemoryBuilder::retention) does not keep, if there is one.
     pub name: &'static str,
     /// When it last ran, well or not; `None` before the first time.
     pub last_beat: Option<DateTime<Utc>>,
@@ -32,7 +33,8 @@ pub struct JobHealth {
     pub last_error: Option<String>,
     /// What waits for it. `projection`: episodes that are not folded yet; `leases`: handles of open episodes; `sweep`: open
     /// episodes, of all scopes, whose lease has run out; `steps`: steps that are not written yet; `consolidation`: scopes
-    /// whose heuristics are being derived beside the callers; `expiry`: expired notes of all scopes; `retention`: episodes that it
+    /// whose heuristics are being derived beside the callers; `expiry`: expired notes of all scopes; `embedding`: episodes and
+    /// notes of all scopes without a vector; `retention`: episodes that it
     /// has found, this time or the last, and not deleted yet.
     pub queue: u64,
 }
@@ -79,7 +81,10 @@ pub(super) struct Jobs {
     pub(super) steps: Job,
     pub(super) consolidation: Job,
     pub(super) expiry: Job,
+    pub(super) embedding: Job,
     pub(super) retention: Job,
+    /// When the queue of `embedding` is looked at next.
+    pub(super) unembedded: Rest,
     /// Told when an episode has a first buffered step.
     buffered: watch::Sender<()>,
     /// Gone with the engine.
@@ -95,7 +100,9 @@ impl Jobs {
             steps: Job::new("steps"),
             consolidation: Job::new("consolidation"),
             expiry: Job::new("expiry"),
+            embedding: Job::new("embedding"),
             retention: Job::new("retention"),
+            unembedded: Rest::default(),
             buffered: watch::channel(()).0,
             alive: watch::channel(()).0,
         }
@@ -111,15 +118,23 @@ impl Jobs {
 pub(super) fn spawn(inner: &Arc<Inner>) {
     let lease = inner.live.lease();
     let third = span(lease) / 3;
-    every(inner, [third; 2], |jobs| &jobs.leases, async |inner| inner.live.renew().await);
+    every(inner, [third; 2], |jobs| &jobs.leases, async |inner| Some(inner.live.renew().await));
     // A lease's time before the first sweep, too: who starts again after a crash may resume what it left.
     let sweep = async |inner: Arc<Inner>| {
-        Memory { inner, scope: Scope::default(), source: Source::default() }.close_orphans().await.map(|_| ())
+        let memory = Memory { inner, scope: Scope::default(), source: Source::default() };
+        Some(memory.close_orphans().await.map(|_| ()))
     };
     every(inner, [span(lease); 2], |jobs| &jobs.sweep, sweep);
-    every(inner, [EXPIRY_PERIOD; 2], |jobs| &jobs.expiry, async |inner| expire(&inner).await.map(|_| ()));
+    every(inner, [EXPIRY_PERIOD; 2], |jobs| &jobs.expiry, async |inner| Some(expire(&inner).await.map(|_| ())));
+    let embed = async |inner: Arc<Inner>| inner.embed_expected().await;
+    every(inner, [FIRST_EMBEDDING, EMBEDDING_PERIOD], |jobs| &jobs.embedding, embed);
     if inner.retention.is_some() {
-        every(inner, [FIRST_RETENTION, RETENTION_PERIOD], |jobs| &jobs.retention, async |inner| retain(&inner).await);
+        every(
+            inner,
+            [FIRST_RETENTION, RETENTION_PERIOD],
+            |jobs| &jobs.retention,
+            async |inner| Some(retain(&inner).await),
+        );
     }
     spawn_steps(inner);
 }
@@ -139,13 +154,14 @@ pub(super) fn span(span: TimeDelta) -> Duration {
 }
 
 /// Does something for the first time after a while, then every so often, and sooner after a failure, until the engine ends.
+/// `None`: there was no reason to run.
 fn every<F>(
     inner: &Arc<Inner>,
     [first, period]: [Duration; 2],
     job: fn(&Jobs) -> &Job,
     run: impl Fn(Arc<Inner>) -> F + Send + 'static,
 ) where
-    F: Future<Output = Result<()>> + Send,
+    F: Future<Output = Option<Result<()>>> + Send,
 {
     let mut alive = inner.jobs.alive.subscribe();
     let engine = Arc::downgrade(inner);
@@ -154,8 +170,10 @@ fn every<F>(
         while timeout(wait, alive.changed()).await.is_err() {
             let Some(inner) = engine.upgrade() else { return };
             let result = run(Arc::clone(&inner)).await;
-            job(&inner.jobs).ran(inner.clock.read(), &result);
-            wait = if result.is_ok() { period } else { period / SOONER };
+            if let Some(result) = &result {
+                job(&inner.jobs).ran(inner.clock.read(), result);
+            }
+            wait = if let Some(Err(_)) = result { period / SOONER } else { period };
         }
     });
 }

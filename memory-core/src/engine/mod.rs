@@ -2,6 +2,7 @@
 
 mod announcing;
 mod builder;
+mod embed_missing;
 mod explain;
 mod export;
 mod heuristics;
@@ -16,6 +17,7 @@ mod predict;
 pub(crate) mod projection;
 mod recall;
 mod recall_notes;
+mod reembed;
 mod retention;
 mod review;
 mod suggest;
@@ -39,6 +41,7 @@ pub use predict::Prediction;
 pub use projection::Rebuilt;
 pub use recall::{Parts, Pitfall, Recalled, Recollection, Recovery};
 pub use recall_notes::{RecalledNote, RecalledNotes};
+pub use reembed::Reembedded;
 pub use retention::{Removed, RetentionPolicy};
 pub use review::{Review, Reward, StepCredit};
 pub use suggest::{Reason, Suggestion};
@@ -48,10 +51,11 @@ use crate::learn::Knowledge;
 use crate::profile::Intents;
 use crate::text::strip_recalled;
 use crate::{
-    Batch, Commit, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits,
+    Batch, Commit, Consent, Durability, Embedder, Episode, EpisodeId, Error, ErrorKind, Filter, Key, Learner, Limits,
     LoggedEpisode, MemoryStore, MemoryStoreExt, OpenedEpisode, Pattern, PatternId, Record, RecordKind, Recording,
     Reranker, Result, Role, Scan, Scope, Source, StoreHealth, Stored, Support, Task, Trust, Vector, Version, Watch,
 };
+use embed_missing::put_or_queue;
 use jobs::Jobs;
 use live::{Held, LiveEpisodes, Put, closed, step, step_key};
 use projection::{Projection, log_after, not_found, retry};
@@ -99,6 +103,7 @@ pub(crate) struct Inner {
     /// The probability that the best suggestion must have.
     abstain_below: f64,
     retention: Option<retention::Retention>,
+    consent: Option<Arc<dyn Consent>>,
     projection: Projection,
     derived: heuristics::Derived,
     hold_out: heuristics::HoldOut,
@@ -129,7 +134,8 @@ pub struct Ack {
     pub episode: EpisodeId,
     /// How safe the write is now.
     pub durability: Durability,
-    /// Why the episode was kept without its vector, if it was: it is found by words only.
+    /// Why the episode was kept without its vector, if it was: it is found by words only, until its vector is
+    /// [filled in](Memory::embed_missing).
     pub degraded: Option<String>,
 }
 
@@ -312,8 +318,9 @@ impl Memory {
 
     /// Appends an episode to the log, in one commit with the rest of the batch.
     async fn append(&self, logged: LoggedEpisode, batch: Batch) -> Result<Commit> {
-        let batch = batch.require_absent(Key::Episode(logged.episode.id)).put(Record::Episode(logged));
-        let commit = self.inner.store.commit(&batch).await?;
+        let batch = batch.require_absent(Key::Episode(logged.episode.id));
+        let batch = put_or_queue(batch, Record::Episode(logged));
+        let commit = self.inner.commit(&batch).await?;
         self.inner.projection.completed(1).await;
         Ok(commit)
     }
@@ -332,7 +339,7 @@ impl Memory {
 
     /// The answer to a write that had happened already.
     fn ack_again(&self, logged: &LoggedEpisode) -> Ack {
-        let lacks = logged.vector.is_none() && !strip_recalled(&logged.episode.task.text).trim().is_empty();
+        let lacks = logged.vector.is_none() && !own_text(&logged.episode).trim().is_empty();
         let degraded = lacks.then(|| "it was written before, without its vector".to_owned());
         Ack { episode: logged.episode.id, durability: self.inner.store.info().durability, degraded }
     }
@@ -357,13 +364,7 @@ impl Memory {
 
     /// The vectors of texts, in order: as many, and of the embedder's space.
     async fn embed_all(&self, role: Role, texts: &[&str]) -> Result<Vec<Vector>> {
-        let vectors = self.inner.embedder.embed(role, texts).await?;
-        if vectors.len() != texts.len() {
-            let (count, range) = (vectors.len(), format!("{}, as many as texts", texts.len()));
-            return Err(Error::invalid("embedder's answer", format_args!("{count} vectors"), range));
-        }
-        let space = self.inner.embedder.space();
-        vectors.iter().try_for_each(|vector| space.check(vector)).map(|()| vectors)
+        embed_all(&*self.inner.embedder, role, texts).await
     }
 
     fn new_id(&self, at: DateTime<Utc>) -> EpisodeId {
@@ -504,6 +505,7 @@ impl Memory {
             jobs.steps.health(self.inner.live.buffered()),
             jobs.consolidation.health(self.inner.derived.renewing()),
             jobs.expiry.health(notes::count_expired(&self.inner).await?),
+            jobs.embedding.health(self.inner.count_unembedded().await?),
         ];
         if let Some(retention) = &self.inner.retention {
             told.push(jobs.retention.health(retention.waiting.load(Ordering::Relaxed)));
@@ -531,6 +533,22 @@ impl Memory {
         let trusted = Filter::default().trust(Trust::Trusted);
         task.domain.iter().fold(trusted, |filter, domain| filter.domain(domain.clone()))
     }
+}
+
+/// The text that an episode is embedded by: what the task says, without what the memory supplied.
+fn own_text(episode: &Episode) -> String {
+    strip_recalled(&episode.task.text).into_owned()
+}
+
+/// The vectors of texts, in order: as many, and of the embedder's space.
+async fn embed_all(embedder: &dyn Embedder, role: Role, texts: &[&str]) -> Result<Vec<Vector>> {
+    let vectors = embedder.embed(role, texts).await?;
+    if vectors.len() != texts.len() {
+        let (count, range) = (vectors.len(), format!("{}, as many as texts", texts.len()));
+        return Err(Error::invalid("embedder's answer", format_args!("{count} vectors"), range));
+    }
+    let space = embedder.space();
+    vectors.iter().try_for_each(|vector| space.check(vector)).map(|()| vectors)
 }
 
 /// The batch that removes an open episode and its steps, if the record is at this version and there are no more steps.

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Memory;
+use super::embed_missing::put_or_queue;
 use crate::{Batch, Key, MemoryStore as _, Note, NoteId, Record, Result, Role, Stored, StoredNote, Vector, Version};
 
 #[derive(Default)]
@@ -79,7 +80,7 @@ impl Draft {
                 _ if !changed => batch,
                 Some(note) => {
                     let vector = vectors.get(&note.text).cloned();
-                    batch.put(Record::Note(StoredNote { note, vector }))
+                    put_or_queue(batch, Record::Note(StoredNote { note, vector }))
                 }
                 None => batch.delete(Key::Note(id)),
             }

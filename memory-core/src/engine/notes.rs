@@ -182,7 +182,7 @@ impl Memory {
             }
             written.push((id, merged, told.degraded.clone()));
         }
-        let durability = self.inner.store.commit(&draft.into_batch()).await?.durability;
+        let durability = self.inner.commit(&draft.into_batch()).await?.durability;
         Ok(written.into_iter().map(|(id, merged, degraded)| NoteAck { id, durability, degraded, merged }).collect())
     }
 
@@ -259,7 +259,7 @@ impl Memory {
             self.change_evidence(&mut draft, (&agent, session), &before, change, now).await?;
         }
         let degraded = self.embed_draft(&mut draft).await.filter(|_| !draft.knows(&text));
-        let commit = self.inner.store.commit(&draft.into_batch()).await?;
+        let commit = self.inner.commit(&draft.into_batch()).await?;
         Ok(NoteAck { id: new_id, durability: commit.durability, degraded, merged })
     }
 
@@ -310,7 +310,7 @@ impl Memory {
                 self.embed_draft(&mut draft).await;
             }
         }
-        self.inner.store.commit(&draft.into_batch()).await.map(|_| ())
+        self.inner.commit(&draft.into_batch()).await.map(|_| ())
     }
 
     /// Deletes the expired notes of all scopes; returns how many there were.

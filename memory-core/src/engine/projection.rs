@@ -18,8 +18,10 @@ use crate::{
 const STEP: u64 = 4_096;
 /// Episodes that are read at once.
 const PAGE: usize = 1_000;
-/// How long there must be no completion before the projection begins, unless as many wait as a step has.
+/// How long there must be no completion before the projection begins, unless too many wait.
 const QUIET: Duration = Duration::from_millis(100);
+/// Completions that wait for it at most, while they go on.
+const MOST_WAITING: u64 = 3 * STEP;
 /// How long completions wait at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Episodes that are folded before other tasks get their turn.
@@ -363,42 +365,61 @@ impl Projection {
     ) -> Result<Vec<EpisodeId>> {
         retry_up_to(tries, || async move {
             let _one_at_a_time = self.moving.lock().await;
-            let mut keys = vec![Key::Watermark(self.id)];
-            // Each once, whatever is asked for: what it showed can be taken away but once.
-            let mut seen = HashSet::new();
-            keys.extend(ids.iter().filter(|id| seen.insert(**id)).map(|id| Key::Episode(*id)));
-            let mut stored = self.store.get(&keys).await?.into_iter();
-            let base = Base::of(stored.next().flatten().as_ref());
-            // The watermark is put again even where it stays, so that a projection step that has read the episodes
-            // already cannot commit any more.
-            let (mut batch, mut learned, mut gone) =
-                (self.batch_at(base, base.position), Knowledge::default(), Vec::new());
-            for stored in stored.flatten() {
-                let Stored { version, record: Record::Episode(logged) } = stored else { continue };
-                if scope.is_some_and(|scope| logged.episode.scope != *scope) {
-                    continue;
-                }
-                let key = Key::Episode(logged.episode.id);
-                batch = batch.require_unchanged(key.clone(), Some(version)).delete(key);
-                gone.push(logged.episode.id);
-                if version <= base.position {
-                    learned.learn(&self.learner, &logged.episode);
-                }
-            }
+            let (batch, gone) = self.unlearning(scope, ids).await?;
             if gone.is_empty() {
                 return Ok(gone);
             }
-            batch = match self.without(batch, learned).await {
-                // Evidence that another process took away after the watermark was read is not missing.
-                Err(error) if error.kind() == ErrorKind::Corrupt && self.base().await? != base => {
-                    Err(Error::new(ErrorKind::Conflict, "patterns changed while they were read").with_source(error))
-                }
-                done => done,
-            }?;
-            batch = self.forget_other_learners(batch).await?;
             self.store.commit(&batch).await.map(|_| gone)
         })
         .await
+    }
+
+    /// Lets episodes be put again, with other vectors: what was learned from them is taken away, and learned again from their new
+    /// places in the log. The batch is completed with those puts before it is committed.
+    pub(crate) async fn relearn(&self, ids: &[EpisodeId], complete: impl FnOnce(Batch) -> Batch) -> Result<()> {
+        {
+            let _one_at_a_time = self.moving.lock().await;
+            let (batch, _) = self.unlearning(None, ids).await?;
+            self.store.commit(&complete(batch)).await?;
+        }
+        self.completed(ids.len() as u64).await;
+        Ok(())
+    }
+
+    /// The batch that does so, and the ids; an empty one if there are none.
+    pub(crate) async fn unlearning(&self, scope: Option<&Scope>, ids: &[EpisodeId]) -> Result<(Batch, Vec<EpisodeId>)> {
+        let mut keys = vec![Key::Watermark(self.id)];
+        // Each once, whatever is asked for: what it showed can be taken away but once.
+        let mut seen = HashSet::new();
+        keys.extend(ids.iter().filter(|id| seen.insert(**id)).map(|id| Key::Episode(*id)));
+        let mut stored = self.store.get(&keys).await?.into_iter();
+        let base = Base::of(stored.next().flatten().as_ref());
+        // The watermark is put again even where it stays, so that a projection step that has read the episodes
+        // already cannot commit any more.
+        let (mut batch, mut learned, mut gone) = (self.batch_at(base, base.position), Knowledge::default(), Vec::new());
+        for stored in stored.flatten() {
+            let Stored { version, record: Record::Episode(logged) } = stored else { continue };
+            if scope.is_some_and(|scope| logged.episode.scope != *scope) {
+                continue;
+            }
+            let key = Key::Episode(logged.episode.id);
+            batch = batch.require_unchanged(key.clone(), Some(version)).delete(key);
+            gone.push(logged.episode.id);
+            if version <= base.position {
+                learned.learn(&self.learner, &logged.episode);
+            }
+        }
+        if gone.is_empty() {
+            return Ok((Batch::new(), gone));
+        }
+        batch = match self.without(batch, learned).await {
+            // Evidence that another process took away after the watermark was read is not missing.
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.base().await? != base => {
+                Err(Error::new(ErrorKind::Conflict, "patterns changed while they were read").with_source(error))
+            }
+            done => done,
+        }?;
+        Ok((self.forget_other_learners(batch).await?, gone))
     }
 
     /// Adds to a batch what takes evidence away from the stored patterns.
@@ -424,7 +445,7 @@ impl Projection {
     async fn forget_other_learners(&self, mut batch: Batch) -> Result<Batch> {
         for stored in self.store.scan_all(Scan::new(RecordKind::Watermark)).await? {
             let Record::Watermark(watermark) = stored.record else { continue };
-            if watermark.learner == self.id {
+            if watermark.learner == self.id || watermark.learner.names_a_log() {
                 continue;
             }
             batch = batch
@@ -490,7 +511,7 @@ impl Projection {
 /// Waits until there was no completion for a while, or there are enough of them, or they have waited long enough.
 async fn wait_for_quiet(behind: &mut watch::Receiver<u64>) {
     let end = tokio::time::Instant::now() + LONGEST_WAIT;
-    while *behind.borrow_and_update() < STEP && tokio::time::Instant::now() < end {
+    while *behind.borrow_and_update() < MOST_WAITING && tokio::time::Instant::now() < end {
         match tokio::time::timeout(QUIET, behind.changed()).await {
             Ok(Ok(())) => {}
             _ => return,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+use foldhash::fast::RandomState;
 
 use super::bits::Bits;
 use crate::{Filter, LoggedEpisode, NoteFilter, NoteKind, Record, StoredNote, Trust};
@@ -76,7 +76,7 @@ impl Facts {
 #[derive(Debug, Default)]
 pub(super) struct FactIndex {
     /// The documents that have a label, by rising number.
-    pub(super) labels: HashMap<Box<str>, Vec<u32>, Xxh3DefaultBuilder>,
+    pub(super) labels: HashMap<Box<str>, Vec<u32>, RandomState>,
     /// Of the documents that expire.
     pub(super) expiries: BTreeMap<u32, DateTime<Utc>>,
     /// Of the notes that were told in sessions alone, in how many.

@@ -24,8 +24,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use foldhash::fast::RandomState;
 use uuid::Uuid;
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::ranking::{Candidate, Terms, ordered};
 use crate::{EpisodeId, Filter, Hit, Key, NoteId, Record, Scope, Search, Searched, Vector, Version};
@@ -120,11 +120,11 @@ struct Place {
 #[derive(Default)]
 pub struct HybridIndex {
     version: Version,
-    names: HashMap<(Searched, Scope), u32, Xxh3DefaultBuilder>,
+    names: HashMap<(Searched, Scope), u32, RandomState>,
     scopes: Vec<ScopeIndex>,
     /// Scopes that are empty and can be used for others.
     free: Vec<u32>,
-    places: HashMap<(Searched, Uuid), Place, Xxh3DefaultBuilder>,
+    places: HashMap<(Searched, Uuid), Place, RandomState>,
     /// Room to compute in, used again by the next search.
     scratch: Mutex<Vec<Scratch>>,
 }

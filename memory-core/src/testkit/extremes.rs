@@ -157,7 +157,8 @@ fn notes(first: u32) -> Vec<Record> {
 /// Records of every kind but the vector space, with numbers from `first` on.
 pub fn records(first: u32) -> Vec<Record> {
     let watermarks = [samples::watermark(first, 0), samples::watermark(first + 1, u64::MAX)];
-    [watermarks.to_vec(), episodes(first), open_episodes(first), patterns(first), notes(first)].concat()
+    let unembedded = [first, first + 1].map(|n| Record::Unembedded(samples::uuid(u128::from(n)))).to_vec();
+    [watermarks.to_vec(), episodes(first), open_episodes(first), patterns(first), notes(first), unembedded].concat()
 }
 
 /// Puts all in one batch.

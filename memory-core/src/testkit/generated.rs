@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::{
     Batch, Clock, Commit, Embedder, Episode, EpisodeId, HashEmbedder, Learner, LoggedEpisode, MemoryStore,
-    MemoryStoreExt, NewNote, Note, NoteId, NoteKind, Outcome, Pattern, PatternId, Place, Record, RecordKind, Role,
-    Scan, Scope, Step, StoredNote, Task, Telling, Trust, Vector, Verdict, Version,
+    MemoryStoreExt, NewNote, Note, NoteId, NoteKind, Outcome, Pattern, PatternId, Place, Record, RecordKind, Result,
+    Role, Scan, Scope, Step, StoredNote, Task, Telling, Trust, Vector, VectorSpace, Verdict, Version,
 };
 
 /// The clock of the machine, so many hours ahead: the leases of who came hours before have run out.
@@ -198,6 +199,38 @@ pub async fn generated_note(number: u128, dice: &mut Dice) -> Record {
 /// The vector of a text, by the offline embedder.
 pub async fn vector(text: &str) -> Vector {
     HashEmbedder::new().embed(Role::Document, &[text]).await.unwrap().remove(0)
+}
+
+/// An embedder of another space than that of [`vector`], with vectors of the same length: the same back to front.
+#[derive(Clone, Debug)]
+pub struct Backwards(VectorSpace);
+
+impl Default for Backwards {
+    fn default() -> Self {
+        Self(VectorSpace { model: "hash-backwards".to_owned(), ..HashEmbedder::new().space().clone() })
+    }
+}
+
+impl std::fmt::Display for Backwards {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backwards")
+    }
+}
+
+#[async_trait]
+impl Embedder for Backwards {
+    fn space(&self) -> &VectorSpace {
+        &self.0
+    }
+
+    async fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Vector>> {
+        let vectors = HashEmbedder::new().embed(role, texts).await?;
+        vectors.iter().map(|vector| Vector::new(vector.as_slice().iter().rev().copied().collect())).collect()
+    }
+
+    async fn health(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Puts the space of [`vector`].

@@ -514,11 +514,13 @@ async fn statuses(memory: &Memory) -> BTreeMap<(PatternId, String), Status> {
 pub fn each_episode_counts_exactly_once<S: MemoryStore, G>(cases: u32, factory: impl AsyncFn() -> (S, G)) {
     check(cases, async |case| {
         let (store, _guard) = factory().await;
-        let store = Arc::new(FaultyStore::new(store));
-        let (one, other) = (open(Arc::clone(&store)).await, open(Arc::clone(&store)).await);
+        let store = Arc::new(store);
+        // What is held back is a commit of this one, also where it projects by itself: the other could not go on else.
+        let faulty = Arc::new(FaultyStore::new(Arc::clone(&store)));
+        let (one, other) = (open(Arc::clone(&faulty)).await, open(Arc::clone(&store)).await);
         let ambiguous = || Fault::After(Error::new(ErrorKind::Unavailable, "the answer was lost"));
         for (place, (episode, cut)) in case.episodes.iter().zip(&case.cuts).enumerate() {
-            store.script_next(Operation::Commit, ambiguous());
+            faulty.script_next(Operation::Commit, ambiguous());
             let mut tries = 0;
             while one.record(recording(episode)).await.is_err() {
                 tries += 1;
@@ -526,27 +528,28 @@ pub fn each_episode_counts_exactly_once<S: MemoryStore, G>(cases: u32, factory: 
             }
             record(&other, episode).await;
             if *cut {
-                raced(&store, &one, &other, case.episodes.get(place + 1)).await;
+                raced(&faulty, &one, &other, case.episodes.get(place + 1)).await;
             } else {
-                store.script_next(Operation::Commit, ambiguous());
+                faulty.script_next(Operation::Commit, ambiguous());
                 let _ = one.project().await;
             }
         }
         let mut changed = recording(&case.episodes[0]);
         changed.outcome.summary.push('!');
         assert_eq!(one.record(changed).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
-        raced(&store, &one, &other, None).await;
-        while one.project().await.is_err() {}
-        assert_eq!(stored_patterns(&*store).await, fold(&case.episodes));
+        raced(&faulty, &one, &other, None).await;
+        let _ = one.project().await;
+        one.project().await.expect("only one commit fails");
+        assert_eq!(stored_patterns(&store).await, fold(&case.episodes));
         assert_eq!(one.health().await.unwrap().store.episodes, case.episodes.len() as u64);
     });
 }
 
 /// Holds a projection step back just before it is written, until the other engine has projected the same episodes and one
 /// more.
-async fn raced<S: MemoryStore>(store: &FaultyStore<S>, one: &Memory, other: &Memory, more: Option<&Episode>) {
+async fn raced<S: MemoryStore>(faulty: &FaultyStore<S>, one: &Memory, other: &Memory, more: Option<&Episode>) {
     let gate = Gate::new();
-    store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
+    faulty.script_next(Operation::Commit, Fault::Hold(gate.clone()));
     let mut late = pin!(one.project());
     tokio::select! {
         // There was nothing left to project: the next commit finds the gate open.
@@ -604,13 +607,13 @@ pub fn heuristics_are_what_a_recount_gives<S: MemoryStore, G>(cases: u32, factor
 /// Episodes of eight tasks over three days; one habit helps.
 fn habitual_episodes() -> impl Strategy<Value = Vec<Episode>> {
     let one = (0..8_u32, any::<bool>(), 0..10_u32, 0..3_i64, samples::source(), any::<bool>());
-    vec(one, 100..130).prop_map(|parts| {
+    vec(one, 150..180).prop_map(|parts| {
         let episodes = (0..).zip(parts).map(|(n, (task, has, luck, day, source, tagged))| {
             let mut episode = samples::episode(n, &format!("task{task}"));
             episode.scope = samples::scope("acme/coder");
             episode.task.tags.extend(tagged.then(|| "auth".to_owned()));
             episode.steps = [if has { "test" } else { "read" }, "edit"].map(crate::Step::new).into();
-            if luck >= if has { 9 } else { 2 } {
+            if luck >= if has { 9 } else { 1 } {
                 episode.outcome = crate::Outcome::failure("");
             }
             episode.completed_at = samples::time(day * 86_400 + i64::from(n));

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::generated::{Ahead, Dice, WORDS, fold, log};
@@ -38,9 +39,22 @@ fn number_of(task: &Task) -> usize {
     task.text.rsplit(" x").next().unwrap().parse().unwrap()
 }
 
+/// So many numbers are a writer's: those of the writer `w` begin at `w` times as much.
+const NUMBERS: usize = 1_000_000;
+
 /// The path that the parent names.
 fn path_of_child() -> PathBuf {
     std::env::var_os("STORE").unwrap().into()
+}
+
+/// The number that the parent gives under this name.
+fn number_of_child(name: &str) -> usize {
+    std::env::var(name).unwrap().parse().unwrap()
+}
+
+/// How many kills a test makes: as many as `KNOWHOW_KILLS` says, or else so many, which take less than a minute.
+pub fn kills_from_env(default: usize) -> usize {
+    std::env::var("KNOWHOW_KILLS").map_or(default, |kills| kills.parse().expect("KNOWHOW_KILLS is a number"))
 }
 
 /// The `turn`-th who comes; an hour later than the one before, so that what that one left open can be taken up.
@@ -59,14 +73,16 @@ async fn finish(mut open: OpenEpisode) {
     println!("done {}", number_of(open.task()));
 }
 
-/// Completes what earlier children began, then records from the number `FIRST` on until killed.
+/// Completes what earlier children of the same writer began, then records from the number `FIRST` on until killed.
 async fn record_until_killed(store: impl MemoryStore) {
-    let turn = std::env::var("TURN").unwrap().parse().unwrap();
-    let memory = memory(store, turn).await;
+    let first = number_of_child("FIRST");
+    let memory = memory(store, number_of_child("TURN")).await;
     for opened in memory.open_episodes().await.unwrap() {
-        finish(memory.resume(opened.id).await.unwrap()).await;
+        if number_of(&opened.task) / NUMBERS == first / NUMBERS {
+            finish(memory.resume(opened.id).await.unwrap()).await;
+        }
     }
-    for number in std::env::var("FIRST").unwrap().parse().unwrap().. {
+    for number in first.. {
         let (task, steps, outcome) = intended(number);
         if number % 2 == 0 {
             let open = memory.start(task).await.unwrap();
@@ -84,50 +100,51 @@ async fn record_until_killed(store: impl MemoryStore) {
     }
 }
 
-/// What the children had acknowledged, or turned out to have written without an answer.
-#[derive(Debug, Default)]
-struct Acknowledged {
-    /// Complete episodes.
-    done: BTreeSet<usize>,
-    /// How many steps of the open episodes.
-    open: BTreeMap<usize, usize>,
-}
-
 /// What the kills fell into.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Kills {
     within_projection: usize,
-    /// Of these, how many kept a projection step from being written.
-    projection_undone: usize,
     open_episode: usize,
     unanswered_completion: usize,
     unanswered_step: usize,
     before_the_first_answer: usize,
+    beside_another_writer: usize,
 }
 
-/// The parent: kills children and knows what must be left.
-struct Witness<'a> {
-    test: &'a str,
-    path: &'a Path,
+/// What the parent knows of one writer: what its children had acknowledged, or turned out to have written without an answer.
+#[derive(Debug)]
+struct Writer {
+    number: usize,
     dice: Dice,
-    round: usize,
-    /// Whether the last kill fell into a call of `project`.
-    projecting: bool,
-    acknowledged: Acknowledged,
+    /// Complete episodes.
+    done: BTreeSet<usize>,
+    /// How many steps of the open episodes.
+    open: BTreeMap<usize, usize>,
     kills: Kills,
 }
 
-impl Witness<'_> {
-    /// Starts a child and kills it at a random moment: a little while after a random line, which in every other round is the
-    /// start of a projection. Takes in all that it printed.
-    fn kill_a_child(&mut self, first: usize) {
-        let (first, turn) = (first.to_string(), (2 * self.round).to_string());
-        let variables = [("STORE", self.path.to_str().unwrap()), ("FIRST", &first), ("TURN", &turn)];
-        let mut child = process::spawn(self.test, &variables);
-        let (aim, most) = if self.round.is_multiple_of(2) { ("project", 6) } else { ("", 60) };
+impl Writer {
+    fn new(number: usize) -> Self {
+        let dice = Dice::new(SEED + 104_729 * number as u64);
+        Self { number, dice, done: BTreeSet::new(), open: BTreeMap::new(), kills: Kills::default() }
+    }
+
+    /// A number that no child has used: the last one may have used one more than it was answered.
+    fn unused(&self) -> usize {
+        self.done.iter().chain(self.open.keys()).max().map_or(self.number * NUMBERS + 1, |last| last + 2)
+    }
+
+    /// Starts a child and kills it at a random moment: a little while after a random line, which every other time is the start
+    /// of a projection. Takes in all that it printed. `alive` counts the children of all writers.
+    fn kill_a_child(&mut self, test: &str, path: &Path, turn: usize, alive: &AtomicUsize) {
+        let (first, hours) = (self.unused().to_string(), turn.to_string());
+        let variables = [("STORE", path.to_str().unwrap()), ("FIRST", &first), ("TURN", &hours)];
+        let mut child = process::spawn(test, &variables);
+        alive.fetch_add(1, Ordering::SeqCst);
+        let (aim, most) = if self.dice.roll(2) == 0 { ("project", 6) } else { ("", 60) };
         let mut lines_left = self.dice.roll(most);
         let pause = Duration::from_micros(self.dice.roll(if lines_left == 0 { 30_000 } else { 4_000 }) as u64);
-        println!("round {}: killed {pause:?} after line {lines_left} {aim:?}", self.round);
+        println!("turn {turn} from {first}: killed {pause:?} after line {lines_left} {aim:?}");
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let (mut answers, mut projecting, mut killed) = (0, false, false);
         loop {
@@ -135,6 +152,7 @@ impl Witness<'_> {
                 std::thread::sleep(pause);
                 child.kill().unwrap();
                 killed = true;
+                self.kills.beside_another_writer += usize::from(alive.fetch_sub(1, Ordering::SeqCst) > 1);
             }
             let mut line = String::new();
             output.read_line(&mut line).unwrap();
@@ -145,9 +163,8 @@ impl Witness<'_> {
                 _ => answers += usize::from(self.take_in(line)),
             }
         }
-        assert!(killed && !child.wait().unwrap().success(), "round {}: the child failed by itself", self.round);
+        assert!(killed && !child.wait().unwrap().success(), "turn {turn} from {first}: the child failed by itself");
         self.kills.within_projection += usize::from(projecting);
-        self.projecting = projecting;
         self.kills.before_the_first_answer += usize::from(answers == 0);
     }
 
@@ -156,78 +173,80 @@ impl Witness<'_> {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |place: usize| words[place].parse::<usize>().unwrap();
         match words[0] {
-            "open" => drop(self.acknowledged.open.insert(number(1), 0)),
-            "step" => drop(self.acknowledged.open.insert(number(1), number(2) + 1)),
+            "open" => drop(self.open.insert(number(1), 0)),
+            "step" => drop(self.open.insert(number(1), number(2) + 1)),
             "done" => {
-                self.acknowledged.open.remove(&number(1));
-                assert!(self.acknowledged.done.insert(number(1)), "{line} again");
+                self.open.remove(&number(1));
+                assert!(self.done.insert(number(1)), "{line} again");
             }
             _ => return false,
         }
         true
     }
 
-    /// Checks that everything acknowledged is there, that nothing else is but what the kill left unanswered, and that what is
-    /// known is what follows from the log. Returns the highest number in use.
-    async fn check(&mut self, store: impl MemoryStore) -> usize {
-        let round = self.round;
-        let log = log(&store).await;
-        let watermark = match store.get_one(Key::Watermark(Learner::default().id())).await.unwrap() {
-            Some(Stored { record: Record::Watermark(watermark), .. }) => watermark.position,
-            _ => Version(0),
-        };
-        let projected = log.iter().filter(|(version, _)| *version <= watermark).map(|(_, episode)| episode);
-        assert_eq!(stored_patterns(&store).await, fold(projected), "round {round}: patterns up to the watermark");
-        let behind = log.last().is_some_and(|(version, _)| *version > watermark);
-        self.kills.projection_undone += usize::from(self.projecting && behind);
-
-        let memory = memory(store, 2 * round + 1).await;
-        let episodes: Vec<Arc<Episode>> = log.into_iter().map(|(_, episode)| episode).collect();
-        assert_eq!(memory.patterns().await.unwrap(), fold(&episodes), "round {round}: patterns with the tail");
-        self.check_complete(&episodes);
-        self.check_open(&memory).await;
-        memory.store().close().await.unwrap();
-        self.acknowledged.done.iter().chain(self.acknowledged.open.keys()).max().copied().unwrap_or_default()
-    }
-
-    /// Checks that the episodes of the log are those acknowledged, and perhaps the one that was not answered.
-    fn check_complete(&mut self, episodes: &[Arc<Episode>]) {
-        let (round, mut present) = (self.round, BTreeSet::new());
-        for episode in episodes {
-            let number = number_of(&episode.task);
-            assert!(present.insert(number), "round {round}: {number} is there twice");
-            let (task, steps, outcome) = intended(number);
-            assert_eq!((&episode.task, &episode.steps, &episode.outcome), (&task, &steps, &outcome), "round {round}");
-        }
-        let lost: Vec<_> = self.acknowledged.done.difference(&present).collect();
-        assert!(lost.is_empty(), "round {round}: episodes {lost:?} are lost");
-        let unanswered: Vec<usize> = present.difference(&self.acknowledged.done).copied().collect();
-        assert!(unanswered.len() <= 1, "round {round}: {unanswered:?} were not acknowledged");
+    /// Checks that its complete episodes are those acknowledged, and perhaps one for each kill that was not answered.
+    fn check_complete(&mut self, present: &BTreeSet<usize>, kills: usize) {
+        let lost: Vec<_> = self.done.difference(present).collect();
+        assert!(lost.is_empty(), "episodes {lost:?} are lost");
+        let unanswered: Vec<usize> = present.difference(&self.done).copied().collect();
+        assert!(unanswered.len() <= kills, "{unanswered:?} were not acknowledged");
         for number in unanswered {
-            let steps = self.acknowledged.open.remove(&number);
-            assert!(steps.is_none_or(|steps| steps == intended(number).1.len()), "round {round}: {number} ended early");
-            self.acknowledged.done.insert(number);
+            let acknowledged = self.open.remove(&number);
+            let least = intended(number).1.len() - (kills - 1);
+            assert!(acknowledged.is_none_or(|steps| steps >= least), "{number} ended early");
+            self.done.insert(number);
             self.kills.unanswered_completion += 1;
         }
     }
 
-    /// Checks that the open episodes are those begun, with the steps acknowledged and perhaps the one that was not answered.
-    async fn check_open(&mut self, memory: &Memory) {
-        let (round, mut open) = (self.round, BTreeMap::new());
-        for opened in memory.open_episodes().await.unwrap() {
-            let (number, resumed) = (number_of(&opened.task), memory.resume(opened.id).await.unwrap());
-            let (task, steps, _) = intended(number);
-            let kept = resumed.steps().len();
-            assert_eq!((resumed.task(), resumed.steps()), (&task, &steps[..kept]), "round {round}");
-            let acknowledged = self.acknowledged.open.remove(&number).unwrap_or_default();
-            assert!((acknowledged..=acknowledged + 1).contains(&kept), "round {round}: {kept} of {acknowledged} steps");
+    /// Checks that its open episodes, with so many steps each, are those begun, with the steps acknowledged and perhaps one for each
+    /// kill that was not answered.
+    fn check_open(&mut self, present: BTreeMap<usize, usize>, kills: usize) {
+        for (number, kept) in &present {
+            let acknowledged = self.open.remove(number).unwrap_or_default();
+            assert!((acknowledged..=acknowledged + kills).contains(kept), "{kept} of {acknowledged} steps of {number}");
             self.kills.unanswered_step += kept - acknowledged;
-            open.insert(number, kept);
         }
-        assert!(self.acknowledged.open.is_empty(), "round {round}: {:?} are lost", self.acknowledged.open);
-        assert!(open.len() <= 1, "round {round}: {open:?} are open, and a child completes what is open first");
-        self.kills.open_episode += open.len();
-        self.acknowledged.open = open;
+        assert!(self.open.is_empty(), "{:?} are lost", self.open);
+        assert!(present.len() <= 1, "{present:?} are open, and a child completes what is open first");
+        self.kills.open_episode += present.len();
+        self.open = present;
+    }
+}
+
+/// Checks that all is there that the writers had acknowledged, that nothing else is but what kills left unanswered, so many of each
+/// writer, and that what is known is what follows from the log.
+async fn check(store: impl MemoryStore, writers: &mut [Writer], turn: usize, kills: usize) {
+    let log = log(&store).await;
+    let watermark = match store.get_one(Key::Watermark(Learner::default().id())).await.unwrap() {
+        Some(Stored { record: Record::Watermark(watermark), .. }) => watermark.position,
+        _ => Version(0),
+    };
+    let projected = log.iter().filter(|(version, _)| *version <= watermark).map(|(_, episode)| episode);
+    assert_eq!(stored_patterns(&store).await, fold(projected), "patterns up to the watermark");
+
+    let memory = memory(store, turn).await;
+    let episodes: Vec<Arc<Episode>> = log.into_iter().map(|(_, episode)| episode).collect();
+    assert_eq!(memory.patterns().await.unwrap(), fold(&episodes), "patterns with the tail");
+    let mut complete = vec![BTreeSet::new(); writers.len()];
+    for episode in episodes {
+        let number = number_of(&episode.task);
+        assert!(complete[number / NUMBERS].insert(number), "{number} is there twice");
+        let (task, steps, outcome) = intended(number);
+        assert_eq!((&episode.task, &episode.steps, &episode.outcome), (&task, &steps, &outcome));
+    }
+    let mut open = vec![BTreeMap::new(); writers.len()];
+    for opened in memory.open_episodes().await.unwrap() {
+        let (number, resumed) = (number_of(&opened.task), memory.resume(opened.id).await.unwrap());
+        let (task, steps, _) = intended(number);
+        let kept = resumed.steps().len();
+        assert_eq!((resumed.task(), resumed.steps()), (&task, &steps[..kept]));
+        open[number / NUMBERS].insert(number, kept);
+    }
+    memory.store().close().await.unwrap();
+    for ((writer, complete), open) in writers.iter_mut().zip(complete).zip(open) {
+        writer.check_complete(&complete, kills);
+        writer.check_open(open, kills);
     }
 }
 
@@ -236,24 +255,50 @@ impl Witness<'_> {
 pub async fn a_process_can_be_killed_while_it_records_and_learns<S: MemoryStore>(
     test: &str,
     path: &Path,
-    rounds: usize,
+    kills: usize,
+    open: impl AsyncFn(&Path) -> S,
+    sound: impl AsyncFn(&Path),
+) {
+    killed(test, path, (1, 1, kills), open, sound).await;
+}
+
+/// The same with two processes at once, each killed while the other goes on, and followed by another that opens the file beside
+/// it; so many kills in all.
+pub async fn two_processes_can_be_killed_while_they_record_and_learn<S: MemoryStore>(
+    test: &str,
+    path: &Path,
+    kills: usize,
+    open: impl AsyncFn(&Path) -> S,
+    sound: impl AsyncFn(&Path),
+) {
+    killed(test, path, (2, 2, kills.div_ceil(4)), open, sound).await;
+}
+
+/// So many writers at once, each of which is killed so often before everything is checked, and so many rounds of this.
+async fn killed<S: MemoryStore>(
+    test: &str,
+    path: &Path,
+    (writers, kills, rounds): (usize, usize, usize),
     open: impl AsyncFn(&Path) -> S,
     sound: impl AsyncFn(&Path),
 ) {
     if process::is_child() {
         return record_until_killed(open(&path_of_child()).await).await;
     }
-    let (dice, acknowledged, kills) = (Dice::new(SEED), Acknowledged::default(), Kills::default());
-    let mut witness = Witness { test, path, dice, round: 0, projecting: false, acknowledged, kills };
-    let mut last = 0;
+    let (mut writers, alive) = ((0..writers).map(Writer::new).collect::<Vec<_>>(), AtomicUsize::new(0));
     for round in 0..rounds {
-        witness.round = round;
-        witness.kill_a_child(last + 1);
-        last = witness.check(open(path).await).await;
+        let turn = round * (kills + 1);
+        std::thread::scope(|scope| {
+            for writer in &mut writers {
+                scope.spawn(|| (turn..turn + kills).for_each(|turn| writer.kill_a_child(test, path, turn, &alive)));
+            }
+        });
+        println!("round {round} is checked");
+        check(open(path).await, &mut writers, turn + kills, kills).await;
         sound(path).await;
     }
 
-    let memory = memory(open(path).await, 2 * rounds).await;
+    let memory = memory(open(path).await, rounds * (kills + 1)).await;
     for opened in memory.open_episodes().await.unwrap() {
         finish(memory.resume(opened.id).await.unwrap()).await;
     }
@@ -268,9 +313,13 @@ pub async fn a_process_can_be_killed_while_it_records_and_learns<S: MemoryStore>
     }
     memory.close().await.unwrap();
     sound(path).await;
-    let acknowledged = witness.acknowledged.done.len() - witness.kills.unanswered_completion;
-    println!("of {rounds} kills {:?}; {acknowledged} acknowledged episodes", witness.kills);
-    assert!(witness.kills.within_projection > 0 && witness.kills.open_episode > 0, "{:?}", witness.kills);
+    for Writer { number, done, kills: fell, .. } in &writers {
+        let acknowledged = done.len() - fell.unanswered_completion;
+        println!("writer {number}: of {} kills {fell:?}; {acknowledged} acknowledged episodes", rounds * kills);
+        let every_way = fell.within_projection > 0 && fell.open_episode > 0;
+        assert!(every_way || rounds * kills < 20, "{fell:?}");
+        assert!(writers.len() == 1 || fell.beside_another_writer > 0, "{fell:?}");
+    }
 }
 
 /// Kills a process so many times that makes its file: making it is one of the moments at which a process can be killed, and there is

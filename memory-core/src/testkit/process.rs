@@ -23,7 +23,8 @@
 //! }
 //! ```
 
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 const MARK: &str = "KNOWHOW_TESTKIT_CHILD";
 
@@ -48,6 +49,71 @@ pub fn spawn(test: &str, variables: &[(&str, &str)]) -> Child {
 /// ran and passed.
 pub fn wait(test: &str, child: Child) -> Output {
     passed(test, child.wait_with_output().expect("a child to wait for"))
+}
+
+/// A test of this executable in a child that answers line by line what it is asked, with [`answer`]; killed when this is
+/// dropped.
+#[derive(Debug)]
+pub struct Respondent {
+    test: String,
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+/// What lines begin with that are answers.
+const ANSWER: &str = "answer: ";
+
+impl Respondent {
+    /// Starts the child, with these environment variables added.
+    pub fn spawn(test: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(test, variables);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the test executable starts again");
+        let questions = child.stdin.take().expect("piped");
+        let answers = BufReader::new(child.stdout.take().expect("piped"));
+        Self { test: test.to_owned(), child, questions, answers }
+    }
+
+    /// Asks, and does not wait for the answer.
+    pub fn put(&mut self, question: &str) {
+        writeln!(self.questions, "{question}").expect("the child listens");
+    }
+
+    /// Waits for the answer to the next question that has none yet.
+    pub fn hear(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.answers.read_line(&mut line).expect("text");
+            assert!(read > 0, "the child of {} ended", self.test);
+            if let Some(answer) = line.strip_prefix(ANSWER) {
+                return answer.trim_end_matches('\n').to_owned();
+            }
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    pub fn ask(&mut self, question: &str) -> String {
+        self.put(question);
+        self.hear()
+    }
+}
+
+impl Drop for Respondent {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Answers all questions of the [`Respondent`] that this child is, each in one line.
+pub async fn answer(to: impl AsyncFn(&str) -> String) {
+    for question in std::io::stdin().lines() {
+        let answer = to(&question.expect("text")).await;
+        assert!(!answer.contains('\n'), "an answer of one line: {answer}");
+        println!("{ANSWER}{answer}");
+    }
 }
 
 /// The command behind [`run`] and [`spawn`], for a child that needs more than environment variables. What the child prints

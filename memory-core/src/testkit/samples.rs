@@ -183,6 +183,7 @@ pub fn one_of_each(n: u32) -> Vec<Record> {
         Record::Pattern(pattern(n)),
         Record::Pattern(habit(n)),
         noted(note(n, "note of each kind")),
+        Record::Unembedded(uuid(u128::from(n))),
     ]
 }
 

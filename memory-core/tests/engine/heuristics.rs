@@ -1,12 +1,13 @@
 //! Heuristics: derived from habits, compared within tasks, refined, resolved, judged by what showing them did.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use memory_core::testkit::{Fault, Gate, Operation};
 use memory_core::{
-    Advice, Advised, Basis, ErrorKind, Feedback, Freshness, Heuristic, HeuristicId, InMemoryStore, Memory, Outcome,
-    Reason, Receipt, Recording, Source, Standing, Step, Task, Window,
+    Advice, Advised, Basis, Consent, ErrorKind, Feedback, Freshness, Heuristic, HeuristicId, InMemoryStore, Memory,
+    Outcome, Reason, Receipt, Recording, Scope, Source, Standing, Step, Task, Window,
 };
 
 use super::{faulty, fresh, job, lost, record_all};
@@ -384,4 +385,37 @@ async fn an_empty_memory_believes_nothing() {
     assert!(uplift.overall.is_none() && uplift.heuristics.is_empty());
     let recalled = memory.recall(&task(0), 1).await.unwrap();
     assert!(recalled.advice.is_empty() && recalled.episodes.is_empty() && !recalled.withheld);
+}
+
+/// Allows what was approved.
+#[derive(Debug, Default)]
+struct Approved(Mutex<BTreeSet<HeuristicId>>);
+
+impl Consent for Approved {
+    fn allows(&self, scope: &Scope, heuristic: HeuristicId) -> bool {
+        *scope == Scope::default() && self.0.lock().unwrap().contains(&heuristic)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_allowed_is_not_shown() {
+    let approved = Arc::new(Approved::default());
+    let memory = Memory::builder().store(InMemoryStore::new()).consent(Arc::clone(&approved)).build().await.unwrap();
+    record_all(&memory, runs(task, 3, 1)).await;
+    let advice = first(&memory).await;
+    assert_eq!((advice.standing, memory.shows(&advice)), (Standing::Active, false));
+    let told = async || {
+        let mut open = memory.start(task(0)).await.unwrap();
+        let recalled: Vec<HeuristicId> =
+            open.recall(5).await.unwrap().advice.iter().map(|advised| advised.heuristic.id).collect();
+        let receipt: Vec<HeuristicId> = open.receipt().await.unwrap().advice.into_keys().collect();
+        let suggestions = open.suggest(5).await.unwrap();
+        let mut reasons = suggestions.iter().flat_map(|one| &one.reasons);
+        let suggested = reasons.any(|reason| matches!(reason, Reason::Advice { .. }));
+        (recalled, receipt, suggested, memory.playbooks().await.unwrap().len())
+    };
+    assert_eq!(told().await, (vec![], vec![], false, 0));
+    approved.0.lock().unwrap().insert(advice.id);
+    assert_eq!(told().await, (vec![advice.id], vec![advice.id], true, 1));
+    assert!(memory.shows(&advice));
 }

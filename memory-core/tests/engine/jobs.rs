@@ -8,7 +8,7 @@ use memory_core::{Memory, StepDurability};
 
 use crate::{clock, engine, faulty, job, lost, opened, pass, record_all, worked};
 
-const JOBS: [&str; 6] = ["projection", "leases", "sweep", "steps", "consolidation", "expiry"];
+const JOBS: [&str; 7] = ["projection", "leases", "sweep", "steps", "consolidation", "expiry", "embedding"];
 
 #[tokio::test(start_paused = true)]
 async fn every_job_is_told_of_and_beats_when_it_runs() {
@@ -24,9 +24,13 @@ async fn every_job_is_told_of_and_beats_when_it_runs() {
     record_all(&memory, [worked("fix", &["read"]), worked("fix", &["edit"])]).await;
     drop(opened(&memory).await);
     let queues = async || memory.health().await.unwrap().jobs.iter().map(|job| job.queue).collect::<Vec<_>>();
-    assert_eq!(queues().await, [2, 1, 0, 1, 0, 0]);
+    assert_eq!(queues().await, [2, 1, 0, 1, 0, 0, 0]);
     clock.advance(TimeDelta::seconds(31));
-    assert_eq!(queues().await, [2, 1, 1, 1, 0, 0], "the episode without a handle is an orphan, the one in use is not");
+    assert_eq!(
+        queues().await,
+        [2, 1, 1, 1, 0, 0, 0],
+        "the episode without a handle is an orphan, the one in use is not"
+    );
     clock.advance(TimeDelta::seconds(-31));
 
     let beat = async |name| job(&memory, name).await.last_beat;
@@ -38,11 +42,12 @@ async fn every_job_is_told_of_and_beats_when_it_runs() {
     assert_eq!((beat("leases").await, beat("sweep").await), (Some(samples::time(10)), None));
     pass(&clock, 21).await;
     assert_eq!((beat("leases").await, beat("sweep").await), (Some(samples::time(30)), Some(samples::time(30))));
-    assert_eq!(queues().await, [0, 1, 1, 0, 0, 0], "its lease ended a moment later");
+    assert_eq!(queues().await, [0, 1, 1, 0, 0, 0, 0], "its lease ended a moment later");
     pass(&clock, 30).await;
-    assert_eq!(queues().await, [0, 1, 0, 0, 0, 0]);
+    assert_eq!(queues().await, [0, 1, 0, 0, 0, 0, 0]);
     assert_eq!(memory.open_episodes().await.unwrap().len(), 1);
     assert_eq!(beat("sweep").await, Some(samples::time(60)));
+    assert!(beat("embedding").await.is_some());
 }
 
 #[tokio::test(start_paused = true)]

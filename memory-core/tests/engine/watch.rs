@@ -193,6 +193,18 @@ async fn a_temporary_failure_is_told_and_the_stream_goes_on() {
     assert_eq!(watch.next().await.unwrap().unwrap().key, key(3));
 }
 
+/// Bug: a retrying store ended every watch with its first outage, since what it has given up is no longer temporary.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_others_have_given_up_is_told_and_the_stream_goes_on() {
+    let store = faulty();
+    let shared: Arc<dyn MemoryStore> = Faulty::clone(&store);
+    let mut watch = Watch::new(shared, Version(0));
+    store.script_next(Operation::Changes, Fault::Before(busy().into_persistent()));
+    put(&*store, 1).await;
+    watch.next().await.unwrap().unwrap_err();
+    assert_eq!(watch.next().await.unwrap().unwrap().key, key(1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_failure_ends_the_stream_and_a_new_one_goes_on() {
     let store = faulty();

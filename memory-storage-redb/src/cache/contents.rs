@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -25,12 +25,26 @@ pub(super) struct Contents {
     tables: Arc<Tables>,
     state: State,
     index: HybridIndex,
-    /// The records that are kept whole, and when each was read from the primary.
-    rows: RwLock<SecondChance<DateTime<Utc>>>,
+    /// The records that are kept whole, at the versions that the cache knows.
+    rows: RwLock<SecondChance<KeptRow>>,
     /// Vectors that need not be read from the file; `None` of a record that has none.
     vectors: RwLock<SecondChance<Option<Vector>>>,
     /// Whether the last search found all its vectors in memory.
     at_once: AtomicBool,
+}
+
+/// A record that is kept in the file; and in memory, too, since it was last kept or asked for.
+#[derive(Debug)]
+struct KeptRow {
+    /// When it was read from the primary.
+    read_at: DateTime<Utc>,
+    whole: OnceLock<Stored>,
+}
+
+impl KeptRow {
+    const fn new(read_at: DateTime<Utc>) -> Self {
+        Self { read_at, whole: OnceLock::new() }
+    }
 }
 
 /// When there is no room for all vectors, one in so many that are read stays: to keep each of them would only drive others out
@@ -179,7 +193,8 @@ impl Contents {
         let mut rows = SecondChance::new(config.episodes, config.bytes);
         let mut all = tables.reading()?.rows()?;
         all.sort_by_key(|(_, read_at, _)| *read_at);
-        let gone: Vec<Key> = all.into_iter().flat_map(|(key, read_at, bytes)| rows.put(key, bytes, read_at)).collect();
+        let gone: Vec<Key> =
+            all.into_iter().flat_map(|(key, read_at, bytes)| rows.put(key, bytes, KeptRow::new(read_at))).collect();
         if !gone.is_empty() {
             tables.write(Durability::None, |writing| writing.remove_rows(gone.iter()))?;
         }
@@ -238,6 +253,12 @@ impl Contents {
 
 /// What the feed tells.
 impl Contents {
+    /// Whether the primary has moved to another vector space: then all vectors are other ones, which the feed does not tell.
+    pub(super) fn are_of_another_space(&self, prepared: &Prepared) -> bool {
+        let other = |space: &Stored| self.state.space.as_ref().is_some_and(|known| known.record != space.record);
+        prepared.0.iter().any(|(_, change)| matches!(change, Change::Space(space) if other(space)))
+    }
+
     /// Makes the changes; says how many records had to make room for others.
     pub(super) fn apply(&mut self, prepared: Prepared, upto: Version) -> Result<usize> {
         let Prepared(changes) = prepared;
@@ -308,7 +329,7 @@ impl Contents {
         {
             let mut kept = write(&self.rows);
             for (key, row) in rows.clone() {
-                gone.extend(kept.put(key.clone(), row.len(), row.read_at));
+                gone.extend(kept.put(key.clone(), row.len(), KeptRow::new(row.read_at)));
             }
         }
         writing.put_rows(rows)?;
@@ -336,6 +357,12 @@ impl Contents {
         Ok(found)
     }
 
+    /// Which of these have no row; `None` if somebody is at work on the rows.
+    pub(super) fn unkept_of(&self, keys: &[Key]) -> Option<Vec<Key>> {
+        let rows = self.rows.try_read().ok()?;
+        Some(keys.iter().filter(|key| **key != Key::Space && !rows.contains(key)).cloned().collect())
+    }
+
     fn look_up_one(&self, reading: &Reading<'_>, key: &Key, is_alive: impl Fn(DateTime<Utc>) -> bool) -> Result<Has> {
         if *key == Key::Space {
             return Ok(Has::Whole(self.state.space.clone().map(Box::new)));
@@ -354,25 +381,46 @@ impl Contents {
             return only(false);
         }
         // It was asked for, and stays.
-        read(&self.rows).get(key);
+        if let Some(kept) = read(&self.rows).get(key) {
+            let _ = kept.whole.set(stored.clone());
+        }
         Ok(Has::Whole(Some(Box::new(stored))))
     }
 
     /// Keeps records that are of the versions that the cache knows; says how many others had to make room.
-    pub(super) fn keep(&self, records: &[Stored], now: DateTime<Utc>) -> Result<usize> {
+    pub(super) fn keep(&self, records: Vec<Stored>, now: DateTime<Utc>) -> Result<usize> {
         let mut rows = BTreeMap::new();
         for stored in records {
             let key = stored.record.key();
-            if let (Key::Episode(_) | Key::Note(_), Some(row)) = (&key, Row::of(stored, now)) {
-                rows.insert(key, (stored.version, row));
+            if let (Key::Episode(_) | Key::Note(_), Some(row)) = (&key, Row::of(&stored, now)) {
+                rows.insert(key, (stored, row));
             }
         }
-        self.tables.write(Durability::None, |writing| {
+        let gone = self.tables.write(Durability::None, |writing| {
             let documents = writing.documents(rows.keys())?;
-            let known = rows.iter().zip(documents).filter(|((_, (version, _)), document)| *document == Some(*version));
-            let known: Vec<(&Key, &Row)> = known.map(|((key, (_, row)), _)| (key, row)).collect();
-            self.put_rows(writing, known.into_iter())
-        })
+            let mut known = documents.into_iter();
+            rows.retain(|_, (stored, _)| known.next().flatten() == Some(stored.version));
+            self.put_rows(writing, rows.iter().map(|(key, (_, row))| (key, row)))
+        })?;
+        let kept = read(&self.rows);
+        for (key, (stored, _)) in rows {
+            if let Some(row) = kept.peek(&key) {
+                let _ = row.whole.set(stored);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// These records, if all of them are in memory and nobody is at work on them.
+    pub(super) fn look_up_at_once(
+        &self,
+        keys: &[Key],
+        now: DateTime<Utc>,
+        ttl: Duration,
+    ) -> Option<Vec<Option<Stored>>> {
+        let rows = self.rows.try_read().ok()?;
+        let alive = |row: &&KeptRow| is_alive(row.read_at, now, ttl);
+        keys.iter().map(|key| rows.get(key).filter(alive)?.whole.get().cloned().map(Some)).collect()
     }
 
     /// What is found without reading the file; `None` if that would take long, or is not likely to be enough, or somebody is at work
@@ -436,7 +484,7 @@ impl Contents {
     pub(super) fn expire(&self, now: DateTime<Utc>, ttl: Duration) -> Result<usize> {
         let old: Vec<Key> = {
             let kept = read(&self.rows);
-            kept.iter().filter(|(_, read_at)| !is_alive(**read_at, now, ttl)).map(|(key, _)| key.clone()).collect()
+            kept.iter().filter(|(_, row)| !is_alive(row.read_at, now, ttl)).map(|(key, _)| key.clone()).collect()
         };
         if old.is_empty() {
             return Ok(0);

@@ -31,17 +31,22 @@ impl<P: MemoryStore> Inner<P> {
     /// Makes the cache ready to answer, in up to so many stretches of the feed; says whether it is.
     pub(super) async fn catch_up(&self, mut stretches: usize) -> Result<bool> {
         let _alone = self.catching_up.lock().await;
+        let mut early = None;
         loop {
             match self.shelf.phase() {
                 Phase::Ready => return Ok(true),
                 Phase::Closed => return Ok(false),
-                Phase::Lost(_) => drop(self.local(|shelf| shelf.make()).await),
+                Phase::Lost(_) => {
+                    // Both take their time.
+                    let (_, health) = tokio::join!(self.local(|shelf| shelf.make()), self.primary.health());
+                    early = Some(health?);
+                }
                 Phase::Behind => {}
             }
             if self.shelf.phase() != Phase::Behind {
                 return Ok(false);
             }
-            let met = self.meet().await?;
+            let met = self.meet(early.take()).await?;
             let stranger = match met {
                 Err(stranger) => Some(stranger),
                 Ok(health) if !self.read_on(&mut stretches, health.version).await? => return Ok(false),
@@ -74,14 +79,17 @@ impl<P: MemoryStore> Inner<P> {
     }
 
     /// Looks whether it can be the primary that the cache remembers, whatever has changed since: how that is doing, or the error
-    /// that says that it is another.
-    async fn meet(&self) -> Result<Result<StoreHealth, Error>> {
+    /// that says that it is another. How it was doing a moment ago may be known.
+    async fn meet(&self, early: Option<StoreHealth>) -> Result<Result<StoreHealth, Error>> {
         // Before the primary is asked, which may go on meanwhile, but not back.
         let remembered = self.local(|shelf| shelf.remembered(0)).await.flatten();
-        let health = self.primary.health().await?;
-        let Some((state, _)) = remembered.filter(|(state, _)| *state != State::default()) else {
-            return Ok(Ok(health));
+        let remembered = remembered.map(|(state, _)| state).filter(|state| *state != State::default());
+        let version = remembered.as_ref().map_or(Version(0), |state| state.version);
+        let health = match early.filter(|early| early.version >= version) {
+            Some(early) => early,
+            None => self.primary.health().await?,
         };
+        let Some(state) = remembered else { return Ok(Ok(health)) };
         if health.version < state.version {
             let why = format!("the primary is at version {}, the cache at {}", health.version.0, state.version.0);
             return Ok(Err(stranger(&why)));
@@ -98,7 +106,7 @@ impl<P: MemoryStore> Inner<P> {
 
     /// Looks again whether it is still the same primary, and gives the cache up if not.
     pub(super) async fn meet_again(&self) -> Result<()> {
-        if let Err(stranger) = self.meet().await? {
+        if let Err(stranger) = self.meet(None).await? {
             self.shelf.disown(stranger);
         }
         Ok(())
@@ -129,7 +137,7 @@ impl<P: MemoryStore> Inner<P> {
 
     /// Whether the cache has as many records as the primary had, if that was at the same version.
     async fn counts(&self, health: &StoreHealth, version: Version) -> Result<bool> {
-        let health = if health.version == version { *health } else { self.primary.health().await? };
+        let health = if health.version == version { health.clone() } else { self.primary.health().await? };
         let documents = self.local(|shelf| shelf.stats().index.documents).await;
         Ok(health.version != version || documents.is_none_or(|documents| documents == health.episodes + health.notes))
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use foldhash::fast::RandomState;
 use memory_core::Key;
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 /// Values by key, as many as there is room for.
 ///
@@ -16,7 +16,7 @@ pub(super) struct SecondChance<V> {
     most: usize,
     most_bytes: u64,
     bytes: u64,
-    places: HashMap<Key, usize, Xxh3DefaultBuilder>,
+    places: HashMap<Key, usize, RandomState>,
     slots: Vec<Option<Slot<V>>>,
     free: Vec<usize>,
     hand: usize,
@@ -108,6 +108,11 @@ impl<V> SecondChance<V> {
     /// Whether so many bytes fit in without anything having to go.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         self.places.len() < self.most && self.bytes.saturating_add(bytes) <= self.most_bytes
+    }
+
+    /// The value of a key, without asking for it.
+    pub(super) fn peek(&self, key: &Key) -> Option<&V> {
+        self.slots[*self.places.get(key)?].as_ref().map(|slot| &slot.value)
     }
 
     /// Whether there is a value, without asking for it.

@@ -87,7 +87,7 @@ pub(super) enum Loss {
 /// Where the cache stands in the feed, and of which contents that is said: each change of them is another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) version: Version,
 }
 
@@ -136,6 +136,11 @@ impl Shelf {
     fn or_lose<T>(&self, call: impl FnOnce() -> Result<T>) -> Option<T> {
         guarded(&self.name, call).map_err(|error| self.lose(error)).ok()
     }
+}
+
+/// Reasons as one, if there are any.
+pub(super) fn joined(reasons: impl Iterator<Item = String>) -> Option<String> {
+    reasons.reduce(|all, next| format!("{all}; {next}"))
 }
 
 /// What comes and goes as a whole.
@@ -325,6 +330,25 @@ fn is_damage(error: &Error) -> bool {
 
 /// Where it stands.
 impl Shelf {
+    /// Why it does less than it was opened for, if it does.
+    pub(super) fn degraded(&self) -> Option<String> {
+        let Standing { phase, mode, .. } = &*self.standing();
+        let place = match mode {
+            CacheMode::InMemory(Some(error)) => Some(format!("the cache is in memory: {error}")),
+            _ => None,
+        };
+        let doing = match phase {
+            Phase::Lost(_) => Some("lost"),
+            Phase::Behind => Some("warming up"),
+            Phase::Ready | Phase::Closed => None,
+        };
+        let answers = doing.map(|doing| {
+            let why = self.counters.last_error().map(|error| format!(" ({error})")).unwrap_or_default();
+            format!("the cache is {doing}, and the primary answers{why}")
+        });
+        joined(place.into_iter().chain(answers))
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.standing().phase
     }
@@ -386,6 +410,10 @@ impl Shelf {
         let Some(contents) = contents.as_mut().filter(|_| self.cursor().generation == cursor.generation) else {
             return false;
         };
+        if contents.are_of_another_space(&prepared) {
+            self.disown(Error::new(ErrorKind::SpaceMismatch, "the primary was moved to another vector space"));
+            return false;
+        }
         self.standing().settled = false;
         let Some(evicted) = self.or_lose(|| contents.apply(prepared, changes.upto)) else { return false };
         self.counters.evictions.add(evicted);
@@ -407,6 +435,19 @@ impl Shelf {
         let found = self.or_lose(|| contents.look_up(keys, self.config.clock.now(), self.config.ttl))?;
         self.counters.expirations.add(found.expired);
         Some(found)
+    }
+
+    /// The same where nothing may block; `None` also if that is not possible.
+    pub(super) fn look_up_at_once(&self, keys: &[Key]) -> Option<Vec<Option<Stored>>> {
+        let contents = self.contents.try_read().ok()?;
+        let contents = contents.as_ref().filter(|_| self.answers())?;
+        contents.look_up_at_once(keys, self.config.clock.now(), self.config.ttl)
+    }
+
+    /// Which of these records are not kept, as far as that can be told without waiting.
+    pub(super) fn unkept_of(&self, keys: &[Key]) -> Vec<Key> {
+        let contents = self.contents.try_read().ok();
+        contents.as_deref().and_then(Option::as_ref).and_then(|contents| contents.unkept_of(keys)).unwrap_or_default()
     }
 
     /// Lets records that were read from the primary be kept, if they are what the cache knows of. Says whether somebody must
@@ -432,7 +473,7 @@ impl Shelf {
             }
             let contents = self.contents();
             if let Some(contents) = contents.as_ref().filter(|_| self.is_there()) {
-                let evicted = self.or_lose(|| contents.keep(&records, self.config.clock.now()));
+                let evicted = self.or_lose(|| contents.keep(records, self.config.clock.now()));
                 self.counters.evictions.add(evicted.unwrap_or_default());
             }
         }
@@ -510,7 +551,7 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
-    use memory_core::testkit::samples::{episode, logged};
+    use memory_core::testkit::samples::{episode, logged, space};
     use memory_core::{FeedEntry, Record};
 
     use super::*;
@@ -553,6 +594,25 @@ mod tests {
         shelf.make();
         assert_eq!(shelf.phase(), Phase::Closed);
         assert!(!shelf.apply(told(shelf.cursor(), 8, &new, true)));
+    }
+
+    /// A primary whose vectors were replaced tells no more of it than that its space is another.
+    #[test]
+    fn in_another_vector_space_everything_is_read_anew() {
+        let shelf = Shelf::new(Place::Memory, CacheConfig::default());
+        shelf.make();
+        let [old, new] = [3, 4].map(|dimensions| Record::Space(space(dimensions)));
+        let one = logged(episode(1, "one"));
+        assert!(shelf.apply(told(shelf.cursor(), 1, &old, true)));
+        assert!(shelf.apply(told(shelf.cursor(), 2, &one, true)) && shelf.set_ready(&shelf.cursor()));
+        assert!(shelf.apply(told(shelf.cursor(), 3, &old, true)), "the same one is put again");
+        assert!(shelf.look_up(&[one.key()]).is_some());
+        assert!(!shelf.apply(told(shelf.cursor(), 4, &new, true)));
+        assert_eq!(shelf.phase(), Phase::Lost(Loss::Stranger));
+        assert!(shelf.look_up(&[one.key()]).is_none());
+        shelf.make();
+        assert_eq!((shelf.cursor().version, shelf.phase()), (Version(0), Phase::Behind));
+        assert!(shelf.apply(told(shelf.cursor(), 4, &new, true)));
     }
 
     /// What was read from the primary before the cache heard of a newer version is not kept.

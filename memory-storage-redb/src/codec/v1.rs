@@ -208,6 +208,7 @@ pub(super) fn encode(record: &Record, to: &mut Payload<'_>) -> Result<()> {
         }
         Record::Pattern(pattern) => to.put(&pattern_v1(pattern)?),
         Record::Note(StoredNote { note, vector }) => to.put(&note_v1(note, vector.is_some())?),
+        Record::Unembedded(id) => to.put(id.as_bytes()),
     }
 }
 
@@ -236,6 +237,7 @@ pub(super) fn decode(kind: RecordKind, scope: &str, payload: &[u8], vector: Opti
             check_vector(stored.vector, vector.as_ref())?;
             Record::Note(StoredNote { note: Arc::new(note(scope()?, stored)?), vector })
         }
+        RecordKind::Unembedded => Record::Unembedded(uuid(get(payload)?)),
     })
 }
 

@@ -326,6 +326,8 @@ async fn fill_up() {
     let stats = cache.stats().await;
     let CacheMode::InMemory(Some(reason)) = &stats.mode else { panic!("{stats:?}") };
     assert_eq!(reason.kind(), memory_core::ErrorKind::Full, "{reason}");
+    let told = format!("the cache is in memory: {reason}");
+    assert_eq!(cache.health().await.unwrap().degraded, Some(told));
     assert_eq!((stats.rebuilds, stats.ready), (1, true));
     assert_same(&cache, &primary, &[], "full").await;
     assert!(cache.stats().await.searches > stats.searches);

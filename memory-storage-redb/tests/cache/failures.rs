@@ -138,6 +138,8 @@ async fn while_it_warms_up_the_primary_answers() {
     let cache = in_memory(primary.clone()).await;
     let cold = cache.stats().await;
     assert!(!cold.ready && cold.changes > 1_000, "as much as opening waits for: {cold:?}");
+    let told = "the cache is warming up, and the primary answers";
+    assert_eq!(cache.health().await.unwrap().degraded.as_deref(), Some(told));
     assert_same(&cache, &primary, &keys(0..30), "cold").await;
     assert_eq!(cache.stats().await.searches, 0);
     while !cache.stats().await.ready {
@@ -146,6 +148,7 @@ async fn while_it_warms_up_the_primary_answers() {
     assert_same(&cache, &primary, &keys(0..3_000), "warm").await;
     let warm = cache.stats().await;
     assert_eq!((warm.changes, warm.index.documents), (3_001, 3_000));
+    assert_eq!(cache.health().await.unwrap(), primary.health().await.unwrap());
     assert!(warm.searches > 0);
 
     // Others write more than a reader waits for.

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
+use foldhash::fast::RandomState;
 use memory_core::{Counts, Evidence, Key, LearnerId, Pattern, PatternId, PatternKind, Scope, Trust, Version};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -85,7 +86,7 @@ pub(crate) type Damage = &'static str;
 /// Makes a run of entries.
 #[derive(Default)]
 pub(crate) struct Encoder {
-    places: HashMap<Vec<u8>, u64>,
+    places: HashMap<Vec<u8>, u64, RandomState>,
     names: Vec<Vec<u8>>,
     name_bytes: usize,
     /// Where buckets are counted from.
@@ -93,6 +94,18 @@ pub(crate) struct Encoder {
     entries: u64,
     body: Vec<u8>,
     last: Option<RawKey>,
+    /// The owner of the last pattern, and its place: nearly all have the same.
+    owner: Option<(LearnerId, Trust, Scope, u64)>,
+    /// Room for the entry that is being encoded.
+    own: Vec<u8>,
+}
+
+/// Which places the names of a run have in what an [`Encoder`] makes; and of its versions, since these are not written as they are.
+/// Each with the number of the encoder, as others give other places.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    names: Vec<(u32, u64)>,
+    versions: Vec<(u32, u64)>,
 }
 
 const PUT: u8 = 0;
@@ -108,22 +121,46 @@ impl Encoder {
     /// Adds an entry, whose key is above those before, unless it is not the first and the run would have more bytes than this
     /// with it; says whether it did.
     pub(crate) fn push(&mut self, key: &RawKey, entry: &Entry<'_>, most: usize) -> bool {
-        let (names, body) = (self.names.len(), self.body.len());
-        let shared = self.last.map_or(0, |last| last.iter().zip(key).take_while(|(a, b)| a == b).count());
+        let names = self.names.len();
         let done = match entry {
             Entry::Put(..) => PUT,
             Entry::Add(..) => ADD,
             Entry::Delete => DELETE,
         };
+        self.write(entry);
+        self.take_own(key, done, names, most)
+    }
+
+    /// The same for putting what stands in another run, without decoding it. The encoder has this number.
+    pub(crate) fn copy(
+        &mut self,
+        run: &Run,
+        place: usize,
+        known: (&mut Places, u32),
+        most: usize,
+    ) -> Result<bool, Damage> {
+        let names = self.names.len();
+        self.write_copy(run, place, known)?;
+        Ok(self.take_own(&run.entries[place].0, PUT, names, most))
+    }
+
+    /// Adds the entry that was just written, for which names from this place on were new.
+    fn take_own(&mut self, key: &RawKey, done: u8, names: usize, most: usize) -> bool {
+        let body = self.body.len();
+        let shared = self.last.map_or(0, |last| last.iter().zip(key).take_while(|(a, b)| a == b).count());
         self.body.push(done << SHARED_BITS | u8::try_from(shared).unwrap_or_default());
         self.body.extend_from_slice(&key[shared..]);
-        self.write(entry);
+        if done != DELETE {
+            number(&mut self.body, self.own.len() as u64);
+            self.body.extend_from_slice(&self.own);
+        }
         if self.entries > 0 && self.len() > most {
             for name in self.names.drain(names..) {
                 self.places.remove(&name);
                 self.name_bytes -= name.len() + 1;
             }
             self.body.truncate(body);
+            self.owner = None;
             return false;
         }
         (self.entries, self.last) = (self.entries + 1, Some(*key));
@@ -159,10 +196,9 @@ impl Encoder {
         let Pattern { id: _, learner, scope, trust, kind, domain, signature, branches } = &**pattern;
         let first_bucket = || branches.values().flat_map(Evidence::buckets).next().map_or(0, |(bucket, _)| bucket);
         let bucket = *self.base.get_or_insert_with(first_bucket);
-        let owner =
-            [learner.as_uuid().as_bytes().as_slice(), trust.as_str().as_bytes(), b" ", scope.as_str().as_bytes()];
-        let mut own = Vec::with_capacity(64);
-        number(&mut own, self.place(&owner.concat()));
+        let mut own = std::mem::take(&mut self.own);
+        own.clear();
+        number(&mut own, self.place_of_owner(*learner, *trust, scope));
         number(&mut own, self.place(&version.0.to_le_bytes()));
         number(&mut own, self.place(kind.as_str().as_bytes()));
         number(&mut own, domain.as_ref().map_or(0, |domain| self.place(domain.as_bytes()) + 1));
@@ -179,8 +215,62 @@ impl Encoder {
                 write_counts(&mut own, counts);
             }
         }
-        number(&mut self.body, own.len() as u64);
-        self.body.extend_from_slice(&own);
+        self.own = own;
+    }
+
+    fn place_of_owner(&mut self, learner: LearnerId, trust: Trust, scope: &Scope) -> u64 {
+        if let Some((last, its_trust, its_scope, place)) = &self.owner
+            && (*last, *its_trust, its_scope) == (learner, trust, scope)
+        {
+            return *place;
+        }
+        let name =
+            [learner.as_uuid().as_bytes().as_slice(), trust.as_str().as_bytes(), b" ", scope.as_str().as_bytes()];
+        let place = self.place(&name.concat());
+        self.owner = Some((learner, trust, scope.clone(), place));
+        place
+    }
+
+    /// Writes an entry of another run, which is no deletion, with the places that its names have here.
+    fn write_copy(&mut self, run: &Run, place: usize, known: (&mut Places, u32)) -> Result<(), Damage> {
+        let mut own = std::mem::take(&mut self.own);
+        own.clear();
+        let base = *self.base.get_or_insert(run.bucket);
+        let mut copying = Copying { encoder: self, run, known, input: run.input(place), out: &mut own };
+        copying.name()?;
+        copying.version()?;
+        copying.name()?;
+        let domain = match copying.input.number()?.checked_sub(1) {
+            Some(domain) => copying.place_of(domain)? + 1,
+            None => 0,
+        };
+        number(copying.out, domain);
+        for _ in 0..copying.number()? {
+            copying.name()?;
+        }
+        for _ in 0..copying.number()? {
+            let branch = copying.input.number()?;
+            if branch & 1 == 0 {
+                let place = copying.place_of(branch >> 1)?;
+                number(copying.out, place << 1);
+            } else {
+                number(copying.out, branch);
+                for _ in 0..branch >> 1 {
+                    copying.name()?;
+                }
+            }
+            for _ in 0..copying.number()? {
+                let bucket = run.bucket.wrapping_add(copying.input.signed()?);
+                signed(copying.out, bucket.wrapping_sub(base));
+                if copying.number()? == 0 {
+                    for _ in 0..3 {
+                        copying.number()?;
+                    }
+                }
+            }
+        }
+        self.own = own;
+        Ok(())
     }
 
     /// A branch by its name; a list of names, as habits have, by the names.
@@ -206,6 +296,61 @@ impl Encoder {
         self.name_bytes += name.len() + 1;
         place
     }
+}
+
+/// An entry on its way from a run to an encoder.
+struct Copying<'a> {
+    encoder: &'a mut Encoder,
+    run: &'a Run,
+    known: (&'a mut Places, u32),
+    input: Input<'a>,
+    out: &'a mut Vec<u8>,
+}
+
+impl Copying<'_> {
+    fn number(&mut self) -> Result<u64, Damage> {
+        let read = self.input.number()?;
+        number(self.out, read);
+        Ok(read)
+    }
+
+    fn name(&mut self) -> Result<(), Damage> {
+        let place = self.input.number()?;
+        let place = self.place_of(place)?;
+        number(self.out, place);
+        Ok(())
+    }
+
+    fn version(&mut self) -> Result<(), Damage> {
+        let place = self.input.number()?;
+        let version = self.run.version(place)?;
+        let (Places { versions, .. }, encoder) = &mut self.known;
+        let place = known_place(versions, self.run, place, *encoder, || self.encoder.place(&version.0.to_le_bytes()))?;
+        number(self.out, place);
+        Ok(())
+    }
+
+    /// The place that a name of the run has here.
+    fn place_of(&mut self, place: u64) -> Result<u64, Damage> {
+        let name = self.run.name_bytes(place)?;
+        let (Places { names, .. }, encoder) = &mut self.known;
+        known_place(names, self.run, place, *encoder, || self.encoder.place(name))
+    }
+}
+
+fn known_place(
+    known: &mut Vec<(u32, u64)>,
+    run: &Run,
+    place: u64,
+    encoder: u32,
+    new: impl FnOnce() -> u64,
+) -> Result<u64, Damage> {
+    known.resize(run.names.len(), (u32::MAX, 0));
+    let known = usize::try_from(place).ok().and_then(|place| known.get_mut(place)).ok_or("a name is not there")?;
+    if known.0 != encoder {
+        *known = (encoder, new());
+    }
+    Ok(known.1)
 }
 
 /// The names of a JSON array of texts that is written as the array would be.
@@ -297,9 +442,9 @@ impl Run {
         self.bytes.len()
     }
 
-    /// Whether something is done to this pattern.
-    pub(crate) fn has(&self, key: &RawKey) -> bool {
-        self.entries.binary_search_by(|(own, ..)| own.cmp(key)).is_ok()
+    /// Where something is done to this pattern.
+    pub(crate) fn place(&self, key: &RawKey) -> Option<usize> {
+        self.entries.binary_search_by(|(own, ..)| own.cmp(key)).ok()
     }
 
     /// The keys, in order.
@@ -309,33 +454,45 @@ impl Run {
 
     /// What is done to this pattern.
     pub(crate) fn get(&self, key: &RawKey) -> Result<Option<Entry<'static>>, Damage> {
-        match self.entries.binary_search_by(|(own, ..)| own.cmp(key)) {
-            Ok(place) => self.entry(place).map(Some),
-            Err(_) => Ok(None),
-        }
+        self.place(key).map(|place| self.entry(place)).transpose()
     }
 
-    /// All entries from this key on and before that one.
-    pub(crate) fn between<'a>(
-        &'a self,
+    /// The keys from this one on and before that one, with their places.
+    pub(crate) fn between(
+        &self,
         from: &RawKey,
         before: Option<&RawKey>,
-    ) -> impl Iterator<Item = Result<(RawKey, Entry<'static>), Damage>> + use<'a> {
+    ) -> impl Iterator<Item = (RawKey, usize)> + use<'_> {
         let first = self.entries.partition_point(|(key, ..)| key < from);
         let end = before.map_or(self.entries.len(), |before| self.entries.partition_point(|(key, ..)| key < before));
-        (first..end).map(|place| Ok((self.entries[place].0, self.entry(place)?)))
+        (first..end).map(|place| (self.entries[place].0, place))
     }
 
-    fn entry(&self, place: usize) -> Result<Entry<'static>, Damage> {
-        let (key, done, range) = &self.entries[place];
+    /// Whether the entry deletes.
+    pub(crate) fn deletes(&self, place: usize) -> bool {
+        self.entries[place].1 == DELETE
+    }
+
+    fn input(&self, place: usize) -> Input<'_> {
+        let range = &self.entries[place].2;
+        Input { bytes: &self.bytes[..range.end], at: range.start }
+    }
+
+    /// The version that is written at this place.
+    fn version(&self, place: u64) -> Result<Version, Damage> {
+        let version = self.name_bytes(place)?.try_into().map_err(|_| "a version is no number")?;
+        Ok(Version(self.version.wrapping_add(u64::from_le_bytes(version))))
+    }
+
+    /// The entry at this place.
+    pub(crate) fn entry(&self, place: usize) -> Result<Entry<'static>, Damage> {
+        let (key, done, _) = &self.entries[place];
         if *done == DELETE {
             return Ok(Entry::Delete);
         }
-        let mut input = Input { bytes: &self.bytes[..range.end], at: range.start };
+        let mut input = self.input(place);
         let owner = self.name_bytes(input.number()?)?;
-        let version = self.name_bytes(input.number()?)?;
-        let version = u64::from_le_bytes(version.try_into().map_err(|_| "a version is no number")?);
-        let version = Version(self.version.wrapping_add(version));
+        let version = self.version(input.number()?)?;
         let pattern = Cow::Owned(self.pattern(key, owner, &mut input)?);
         match *done {
             PUT => Ok(Entry::Put(version, pattern)),
@@ -484,17 +641,21 @@ mod tests {
         encoder.finish()
     }
 
+    fn entries_between(run: &Run, from: &RawKey, before: Option<&RawKey>) -> Vec<(RawKey, Entry<'static>)> {
+        run.between(from, before).map(|(key, place)| (key, run.entry(place).unwrap())).collect()
+    }
+
     #[test]
     fn entries_come_back_as_they_were() {
         let entries = entries();
         let run = Run::parse(encode(&entries)).unwrap();
-        let all: Vec<_> = run.between(&[0; 17], None).map(Result::unwrap).collect();
+        let all = entries_between(&run, &[0; 17], None);
         assert_eq!(all, entries);
         for (key, entry) in &entries {
             assert_eq!(run.get(key).unwrap().as_ref(), Some(entry));
         }
-        assert_eq!((run.get(&[9; 17]).unwrap(), run.has(&entries[3].0)), (None, true));
-        let some: Vec<_> = run.between(&entries[3].0, Some(&entries[5].0)).map(Result::unwrap).collect();
+        assert_eq!((run.get(&[9; 17]).unwrap(), run.place(&entries[3].0)), (None, Some(3)));
+        let some = entries_between(&run, &entries[3].0, Some(&entries[5].0));
         assert_eq!(some, entries[3..5]);
         let later = Run::parse(encode(&entries[1..2])).unwrap().at(100).get(&entries[1].0).unwrap().unwrap();
         assert!(matches!(later, Entry::Put(Version(100..=105), _) | Entry::Add(Version(100..=105), _)), "{later:?}");
@@ -511,10 +672,36 @@ mod tests {
         }
         runs.push(encoder.finish());
         assert!(runs.len() > 5 && runs.iter().all(|run| run.len() <= 600), "{:?}", runs.iter().map(Vec::len).max());
-        let again = runs
-            .into_iter()
-            .flat_map(|run| Run::parse(run).unwrap().between(&[0; 17], None).map(Result::unwrap).collect::<Vec<_>>());
+        let again = runs.into_iter().flat_map(|run| entries_between(&Run::parse(run).unwrap(), &[0; 17], None));
         assert_eq!(again.collect::<Vec<_>>(), entries);
+    }
+
+    #[test]
+    fn a_copy_puts_what_stands_there() {
+        let (first, second): (Vec<_>, Vec<_>) = entries().into_iter().partition(|(key, _)| key[5] % 2 == 0);
+        let runs = [Run::parse(encode(&first)).unwrap().at(7), Run::parse(encode(&second)).unwrap().at(1_000)];
+        let mut places: Vec<_> =
+            runs.iter().flat_map(|run| run.between(&[0; 17], None).map(move |at| (at, run))).collect();
+        places.retain(|((_, place), run)| !run.deletes(*place));
+        places.sort_by_key(|((key, _), _)| *key);
+        let (mut known, mut encoder, mut copies, mut number) =
+            ([(); 2].map(|()| Places::default()), Encoder::default(), Vec::new(), 0);
+        for ((_, place), run) in &places {
+            let known = &mut known[usize::from(std::ptr::eq(*run, &raw const runs[1]))];
+            if !encoder.copy(run, *place, (known, number), 700).unwrap() {
+                copies.push(Run::parse(std::mem::take(&mut encoder).finish()).unwrap());
+                number += 1;
+                assert!(encoder.copy(run, *place, (known, number), 700).unwrap());
+            }
+        }
+        copies.push(Run::parse(encoder.finish()).unwrap());
+        assert!(copies.len() > 5, "{}", copies.len());
+        let copied: Vec<_> = copies.iter().flat_map(|run| entries_between(run, &[0; 17], None)).collect();
+        let put = |((key, place), run): &((RawKey, usize), &Run)| match run.entry(*place).unwrap() {
+            Entry::Put(version, pattern) | Entry::Add(version, pattern) => (*key, Entry::Put(version, pattern)),
+            Entry::Delete => unreachable!(),
+        };
+        assert_eq!(copied, places.iter().map(put).collect::<Vec<_>>());
     }
 
     #[test]
@@ -530,7 +717,10 @@ mod tests {
             let checksum = xxh3_64(&flipped[..end]).to_le_bytes();
             flipped[end..].copy_from_slice(&checksum);
             if let Ok(run) = Run::parse(flipped) {
-                let _: Vec<_> = run.between(&[0; 17], None).collect();
+                let (mut encoder, mut known) = (Encoder::default(), Places::default());
+                for (_, place) in run.between(&[0; 17], None).filter(|(_, place)| !run.deletes(*place)) {
+                    let _ = (run.entry(place), encoder.copy(&run, place, (&mut known, 0), usize::MAX));
+                }
             }
         }
     }

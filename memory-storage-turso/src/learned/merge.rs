@@ -6,8 +6,8 @@ use std::sync::Arc;
 use libsql::Value;
 use memory_core::{Error, ErrorKind, Result};
 
-use super::coding::{Encoder, Entry, RawKey, Run};
-use super::{Block, corrupt};
+use super::coding::{Damage, Encoder, Entry, Places, RawKey, Run};
+use super::{Block, Place, corrupt, folded};
 use crate::codec::integer;
 #[cfg(feature = "remote")]
 use crate::remote::program::{Program, guard};
@@ -96,7 +96,7 @@ impl Pass {
             let from = session.first(FIRST, vec![Value::Blob(self.from.to_vec())], |row| row.blob(0))?;
             let from = from.and_then(|bytes| bytes.try_into().ok()).unwrap_or(LOWEST);
             let mut merge = Merge { merges, from, before: Some(from), blocks: Vec::new(), done: None };
-            let mut filling = Filling { first: from, upto: self.upto, encoder: Encoder::default() };
+            let mut filling = Filling::new(from, self.upto, all.len());
             for _ in 0..STEP {
                 let Some(next) = merge.before else { break };
                 merge.before = read(session, &next, all, &mut filling, &mut merge.blocks)?;
@@ -122,9 +122,9 @@ fn read(
     made: &mut Vec<NewBlock>,
 ) -> Result<Option<RawKey>> {
     let block = Block::with_end(session, key)?;
-    let patterns = block.patterns(key, deltas).map_err(|damage| corrupt("a block", damage))?;
-    for (key, (version, pattern)) in patterns {
-        made.extend(filling.add(key, &Entry::Put(version, Cow::Owned(pattern))));
+    let mut own = Places::default();
+    for places in block.patterns(key, deltas).chunk_by(|one, next| one.key == next.key) {
+        made.extend(filling.add(places, &mut own).map_err(|damage| corrupt("a block", damage))?);
     }
     Ok(block.end)
 }
@@ -134,22 +134,53 @@ struct Filling {
     first: RawKey,
     upto: u64,
     encoder: Encoder,
+    /// Which block it is.
+    number: u32,
+    /// Where the names of the deltas are.
+    places: Vec<Places>,
 }
 
 impl Filling {
-    /// Adds an entry; gives the block before it if that is full.
-    fn add(&mut self, key: RawKey, entry: &Entry<'_>) -> Option<NewBlock> {
-        if self.encoder.push(&key, entry, BLOCK_BYTES) {
-            return None;
+    fn new(first: RawKey, upto: u64, deltas: usize) -> Self {
+        let places = std::iter::repeat_with(Places::default).take(deltas).collect();
+        Self { first, upto, encoder: Encoder::default(), number: 0, places }
+    }
+
+    /// Adds a pattern, if there is still one after all that is done to it; gives the block before it if that is full. `own` is where
+    /// the names of the block are that is read.
+    fn add(&mut self, places: &[Place<'_>], own: &mut Places) -> Result<Option<NewBlock>, Damage> {
+        let [Place { key, delta, run, entry }, rest @ ..] = places else { return Ok(None) };
+        if !rest.is_empty() {
+            let Some((version, pattern)) = folded(places)? else { return Ok(None) };
+            let entry = Entry::Put(version, Cow::Owned(pattern));
+            return self.add_by(*key, |filling| Ok(filling.encoder.push(key, &entry, BLOCK_BYTES)));
+        }
+        if run.deletes(*entry) {
+            return Ok(None);
+        }
+        self.add_by(*key, |filling| {
+            let places = delta.map_or(&mut *own, |delta| &mut filling.places[delta]);
+            filling.encoder.copy(run, *entry, (places, filling.number), BLOCK_BYTES)
+        })
+    }
+
+    fn add_by(
+        &mut self,
+        key: RawKey,
+        mut push: impl FnMut(&mut Self) -> Result<bool, Damage>,
+    ) -> Result<Option<NewBlock>, Damage> {
+        if push(self)? {
+            return Ok(None);
         }
         let block = self.block();
         self.first = key;
-        self.encoder.push(&key, entry, BLOCK_BYTES);
-        Some(block)
+        push(self)?;
+        Ok(Some(block))
     }
 
     fn block(&mut self) -> NewBlock {
         let encoder = std::mem::take(&mut self.encoder);
+        self.number += 1;
         let (first, upto, patterns) = (self.first, self.upto, encoder.entries());
         NewBlock { first, upto, patterns, entries: encoder.finish() }
     }

@@ -149,22 +149,47 @@ impl Block {
         Ok(known)
     }
 
-    /// All patterns of the block from this key on.
-    fn patterns(
-        &self,
-        from: &RawKey,
-        deltas: &[(u64, Arc<Run>)],
-    ) -> Result<BTreeMap<RawKey, (Version, Pattern)>, coding::Damage> {
-        let mut all: BTreeMap<RawKey, Option<(Version, Pattern)>> = BTreeMap::new();
-        let runs = self.run.iter().chain(self.later(deltas).iter().map(|(_, run)| &**run));
-        for run in runs {
-            for changed in run.between(from, self.end.as_ref()) {
-                let (key, entry) = changed?;
-                entry.apply(all.entry(key).or_default());
-            }
-        }
-        Ok(all.into_iter().filter_map(|(key, known)| Some((key, known?))).collect())
+    /// Whether there was this pattern before these deltas, and whether there is now.
+    fn has(&self, key: &RawKey, deltas: &[(u64, Arc<Run>)]) -> (bool, bool) {
+        let had = self.run.as_ref().is_some_and(|run| run.place(key).is_some());
+        let mut latest = self.later(deltas).iter().rev();
+        let has = latest.find_map(|(_, delta)| Some(!delta.deletes(delta.place(key)?)));
+        (had, has.unwrap_or(had))
     }
+
+    /// The patterns from this key on, by rising key: of each the entries in the order in which they are applied.
+    fn patterns<'a>(&'a self, from: &RawKey, deltas: &'a [(u64, Arc<Run>)]) -> Vec<Place<'a>> {
+        let later = deltas.len() - self.later(deltas).len()..deltas.len();
+        let own = self.run.iter().map(|run| (None, run));
+        let runs = own.chain(later.map(|delta| (Some(delta), &*deltas[delta].1)));
+        let mut places: Vec<Place<'a>> = Vec::new();
+        for (delta, run) in runs {
+            let between = run.between(from, self.end.as_ref());
+            places.extend(between.map(|(key, entry)| Place { key, delta, run, entry }));
+        }
+        // It is stable.
+        places.sort_by_key(|place| place.key);
+        places
+    }
+}
+
+/// Where something is done to a pattern.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    key: RawKey,
+    /// Which of the deltas; `None` for the block itself.
+    delta: Option<usize>,
+    run: &'a Run,
+    entry: usize,
+}
+
+/// What a pattern is after all that is done to it.
+fn folded(places: &[Place<'_>]) -> Result<Option<(Version, Pattern)>, coding::Damage> {
+    let mut known = None;
+    for place in places {
+        place.run.entry(place.entry)?.apply(&mut known);
+    }
+    Ok(known)
 }
 
 fn stored((version, pattern): (Version, Pattern)) -> Stored {
@@ -248,11 +273,13 @@ impl Learned {
         let mut records = Vec::new();
         loop {
             let block = Block::with_end(session, &from)?;
-            let patterns = block.patterns(&from, &self.deltas).map_err(|damage| corrupt("a block", damage))?;
-            for (key, known) in patterns {
+            for places in block.patterns(&from, &self.deltas).chunk_by(|one, next| one.key == next.key) {
+                let key = places[0].key;
                 if key > last {
                     return Ok(Page { records, next: None });
                 }
+                let known = folded(places).map_err(|damage| corrupt("a block", damage))?;
+                let Some(known) = known else { continue };
                 if Some(key) == after || scan.scope.as_ref().is_some_and(|scope| known.1.scope != *scope) {
                     continue;
                 }
@@ -286,8 +313,7 @@ impl Learned {
                 Some(block) if fits => block,
                 other => other.insert(Block::with_end(session, key)?),
             };
-            let had = block.run.as_ref().is_some_and(|run| run.has(key));
-            let has = block.get(key, &self.deltas).map_err(|damage| corrupt("a block", damage))?.is_some();
+            let (had, has) = block.has(key, &self.deltas);
             count = (count + u64::from(has)).saturating_sub(u64::from(had));
         }
         Ok(count)
@@ -316,9 +342,8 @@ impl Learned {
             let keys: Vec<RawKey> = keys.iter().map(|key| **key).collect();
             let part = Self { deltas: self.deltas.clone(), blocks: fetch(session, &keys)? };
             for key in &keys {
-                let run = part.fetched(key).and_then(|block| block.run.as_ref());
-                let had = run.is_some_and(|run| run.has(key));
-                let has = part.get(session, key)?.is_some();
+                let empty = Block { upto: 0, run: None, end: None };
+                let (had, has) = part.fetched(key).unwrap_or(&empty).has(key, &self.deltas);
                 count = (count + u64::from(has)).saturating_sub(u64::from(had));
             }
         }

@@ -179,15 +179,8 @@ fn commit_together(session: &mut Session, known: &mut Option<VectorSpace>, batch
             let each = batches.iter().map(std::slice::from_ref);
             each.map(|one| try_commit(session, known, one).and_then(|mut answers| answers.remove(0))).collect()
         }
-        Err(error) => batches.iter().map(|_| Err(copy(&error))).collect(),
+        Err(error) => batches.iter().map(|_| Err(error.again())).collect(),
     }
-}
-
-/// The same error for another caller.
-fn copy(error: &Error) -> Error {
-    let text = error.to_string();
-    let message = text.strip_prefix(&format!("{}: ", error.kind())).unwrap_or(&text);
-    Error::new(error.kind(), message).with_temporary(error.is_temporary())
 }
 
 fn try_commit(

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use memory_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +14,7 @@ use ureq::{Agent, BodyReader};
 
 use super::RemoteConfig;
 use super::protocol::{Batch, BatchResult, Pipeline, PipelineAnswer, Request, Response, Step, StreamResult};
-use crate::error::{from_failure, from_status, from_ureq, unreadable};
+use crate::error::{from_failure, from_status, from_ureq, retry_after, unreadable};
 
 /// A server, as all threads of a store share it.
 pub(crate) struct Server {
@@ -154,13 +155,15 @@ impl Server {
         }
         let answer = request.send(body).map_err(|error| (None, from_ureq(&self.address, error)))?;
         let status = answer.status().as_u16();
+        let pause =
+            answer.headers().get("retry-after").and_then(|header| retry_after(header.to_str().ok()?, Utc::now()));
         let mut body = answer.into_body().into_reader();
         if status == 200 {
             return Ok(body);
         }
         let mut message = Vec::new();
         let _ = body.by_ref().take(LONGEST_MESSAGE).read_to_end(&mut message);
-        Err((Some(status), from_status(&self.address, status, &String::from_utf8_lossy(&message))))
+        Err((Some(status), from_status(&self.address, status, &String::from_utf8_lossy(&message), pause)))
     }
 
     /// The token to use, other than the one that was refused.
@@ -278,5 +281,28 @@ mod tests {
         let config = RemoteConfig::default().with_token("two\r\nlines");
         let error = Server::new("http://localhost:1", config).unwrap().token(None).unwrap_err();
         assert!(error.to_string().contains("token") && !error.to_string().contains("lines"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_is_asked_too_often_says_when_to_ask_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let peer = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = Vec::new();
+            let mut byte = [0];
+            while !asked.ends_with(b"\r\n\r\n[]") {
+                stream.read_exact(&mut byte).unwrap();
+                asked.push(byte[0]);
+            }
+            let answer = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 4\r\n\r\nwait";
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+        });
+        let server = Server::new(&url, RemoteConfig::default()).unwrap();
+        let error = server.post(&server.pipeline, &[0_u8; 0]).err().unwrap();
+        assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::RateLimited, true));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        assert!(error.to_string().contains("HTTP status 429: wait"), "{error}");
+        peer.join().unwrap();
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use clap::Args;
 use memory_benches::{Corpus, Truth, resident};
 use memory_core::{InMemoryStore, Memory};
+use memory_storage_redb::HotCache;
+use memory_storage_turso::TursoStore;
 use serde::Serialize;
 
 use crate::AnyError;
@@ -58,9 +60,9 @@ struct Report {
     scan: Way,
     /// The median in a domain, divided by that in all.
     filtered_to_unfiltered: f64,
-    /// Beside the stored records: the index of the store in memory; what the process grew by, of the others.
+    /// Beside the stored records: the index of the store in memory, or of the cache; what the process grew by, of the others.
     memory_mb: Option<f64>,
-    /// With the records, if they are in memory.
+    /// With the records or vectors that are kept in memory.
     resident_growth_mb: Option<f64>,
     bytes_per_record: Option<f64>,
     /// From the closed store to the answer of a search by words and vector, ten episodes read.
@@ -73,8 +75,15 @@ struct Report {
 /// A memory that was opened, and what the process had before.
 struct Opened {
     memory: Memory,
-    in_memory: Option<InMemoryStore>,
+    index: Index,
     resident_before: Option<u64>,
+}
+
+/// Who has the index in memory, if anybody.
+enum Index {
+    InMemory(InMemoryStore),
+    Cache(HotCache<TursoStore>),
+    Nobody,
 }
 
 /// What it takes of memory to search, in MB.
@@ -125,7 +134,7 @@ impl Recall {
             fill.fill(&opened.memory, corpus).await?;
         }
         let asked = ask(opened.memory.store(), truth, &queries, self.rounds).await?;
-        let taken = opened.taken()?;
+        let taken = opened.taken().await?;
         let ways = judge(asked, truth, &queries);
         opened.memory.close().await?;
         let openings = Openings::measure(store, &embedder, &queries).await?;
@@ -166,21 +175,29 @@ impl Recall {
 
 impl Opened {
     async fn new(store: &StoreChoice, embedder: &Arc<Given>) -> Result<Self, AnyError> {
-        let in_memory = (*store == StoreChoice::Memory).then(InMemoryStore::new);
         let resident_before = resident();
-        let builder = match &in_memory {
-            Some(store) => builder(embedder).store(store.clone()),
-            None => builder(embedder).store(store.open().await?),
+        let index = match store {
+            StoreChoice::Memory => Index::InMemory(InMemoryStore::new()),
+            StoreChoice::Cached(path, cache) => {
+                Index::Cache(HotCache::open(TursoStore::open(path).await?, cache).await?)
+            }
+            _ => Index::Nobody,
         };
-        Ok(Self { memory: builder.build().await?, in_memory, resident_before })
+        let builder = match &index {
+            Index::InMemory(store) => builder(embedder).store(store.clone()),
+            Index::Cache(store) => builder(embedder).store(store.clone()),
+            Index::Nobody => builder(embedder).store(store.open().await?),
+        };
+        Ok(Self { memory: builder.build().await?, index, resident_before })
     }
 
-    fn taken(&self) -> Result<Taken, AnyError> {
+    async fn taken(&self) -> Result<Taken, AnyError> {
         let growth =
             resident().zip(self.resident_before).map(|(after, before)| after.saturating_sub(before) as f64 / 1e6);
-        let beside_records = match &self.in_memory {
-            Some(store) => Some(store.with_index(|index| index.stats().bytes)? as f64 / 1e6),
-            None => growth,
+        let beside_records = match &self.index {
+            Index::InMemory(store) => Some(store.with_index(|index| index.stats().bytes)? as f64 / 1e6),
+            Index::Cache(store) => Some(store.stats().await.index.bytes as f64 / 1e6),
+            Index::Nobody => growth,
         };
         Ok(Taken { beside_records, growth })
     }

@@ -257,6 +257,7 @@ fn number_of(key: &Key) -> u128 {
         Key::Episode(id) | Key::Open(id) | Key::Step(id, _) => id.as_uuid().as_u128(),
         Key::Pattern(id) | Key::Habit(id) => id.as_uuid().as_u128(),
         Key::Note(id) => id.as_uuid().as_u128(),
+        Key::Unembedded(id) => id.as_u128(),
     }
 }
 
@@ -264,17 +265,6 @@ fn number_of(key: &Key) -> u128 {
 fn numbers(records: &[Stored]) -> Vec<u128> {
     records.iter().map(number).collect()
 }
-
-const KINDS: [RecordKind; 8] = [
-    RecordKind::Space,
-    RecordKind::Watermark,
-    RecordKind::Episode,
-    RecordKind::Open,
-    RecordKind::Step,
-    RecordKind::Pattern,
-    RecordKind::Habit,
-    RecordKind::Note,
-];
 
 /// All that can be seen of a store through its own methods.
 #[derive(Debug, PartialEq)]
@@ -289,7 +279,7 @@ struct Observed {
 /// Looks at everything: all records by scans, the feed, and what the words `task` and `note` of most samples find.
 async fn observe(store: &dyn MemoryStore) -> Observed {
     let mut records = Vec::new();
-    for kind in KINDS {
+    for kind in RecordKind::ALL {
         records.extend(scan(store, Scan::new(kind)).await);
     }
     Observed {

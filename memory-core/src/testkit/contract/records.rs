@@ -199,7 +199,11 @@ pub async fn keeps_kinds_apart(store: &dyn MemoryStore) {
     delete(store, [Key::Open(episode_id(1)), Key::Step(episode_id(1), 0)]).await;
     let keys: Vec<Key> = records.iter().map(Record::key).chain([Key::Step(episode_id(1), 1)]).collect();
     let there: Vec<bool> = store.get(&keys).await.expect("reads").iter().map(Option::is_some).collect();
-    assert_eq!(there, [true, true, false, false, true, true, true, true], "only what was deleted is gone, of {keys:?}");
+    assert_eq!(
+        there,
+        [true, true, false, false, true, true, true, true, true],
+        "only what was deleted is gone, of {keys:?}"
+    );
 }
 
 /// There are as many answers as keys, in the same order; a key may come twice; what is not there is `None`.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{KINDS, cursor, delete, get_all, number, numbers, put, scan};
+use super::{cursor, delete, get_all, number, numbers, put, scan};
 use crate::testkit::samples::{self, episode, episode_id, logged, noted, time};
 use crate::{
     Cursor, Episode, ErrorKind, Filter, Key, LearnerId, MemoryStore, NewNote, Note, NoteFilter, NoteId, NoteKind,
@@ -43,6 +43,7 @@ pub async fn scans_other_kinds_in_the_order_of_keys(store: &dyn MemoryStore) {
             Record::Open(OpenedEpisode { id, ..samples::open(1) }),
             Record::Watermark(crate::Watermark { learner, position: Version(1) }),
             noted(Note { id: NoteId::new(uuid), ..samples::note(1, "a note") }),
+            Record::Unembedded(uuid),
         ];
         let steps =
             [10, 9, u32::MAX, 0, 1 << 31].map(|index| crate::OpenedStep { episode: id, ..samples::step(1, index) });
@@ -54,6 +55,7 @@ pub async fn scans_other_kinds_in_the_order_of_keys(store: &dyn MemoryStore) {
         (RecordKind::Open, 10),
         (RecordKind::Watermark, 10),
         (RecordKind::Note, 10),
+        (RecordKind::Unembedded, 10),
         (RecordKind::Step, 50),
     ];
     for (kind, count) in kinds {
@@ -72,7 +74,7 @@ pub async fn scans_other_kinds_in_the_order_of_keys(store: &dyn MemoryStore) {
 
 /// Pages of any length, put together, are the whole; there are none after the end.
 pub async fn scan_pages_are_whole_at_every_limit(store: &dyn MemoryStore) {
-    let kinds = KINDS.into_iter().filter(|kind| *kind != RecordKind::Space);
+    let kinds = RecordKind::ALL.into_iter().filter(|kind| *kind != RecordKind::Space);
     for kind in kinds.clone() {
         let page = store.scan(&Scan::new(kind)).await.expect("scans");
         assert_eq!((page.records, page.next), (Vec::new(), None), "an empty store");
@@ -309,8 +311,9 @@ pub async fn scan_stays_in_its_scope(store: &dyn MemoryStore) {
         assert!(none.is_empty(), "{kind:?} of a scope without any");
         assert_eq!(scan(store, Scan::new(kind)).await.len(), SCOPES.len(), "{kind:?} of every scope");
     }
-    put(store, [Record::Space(samples::space(2)), samples::watermark(1, 1)]).await;
-    for kind in [RecordKind::Space, RecordKind::Watermark, RecordKind::Step] {
+    put(store, [Record::Space(samples::space(2)), samples::watermark(1, 1), Record::Unembedded(samples::uuid(1))])
+        .await;
+    for kind in [RecordKind::Space, RecordKind::Watermark, RecordKind::Step, RecordKind::Unembedded] {
         let scoped = scan(store, Scan::new(kind).scope(samples::scope("acme"))).await;
         assert!(scoped.is_empty(), "{kind:?} records are in no scope");
     }
@@ -334,7 +337,7 @@ pub async fn scan_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
         with_cursor(RecordKind::Note, Cursor::Version(Version(0))),
         with_cursor(RecordKind::Note, Cursor::Key(Key::Open(id))),
     ];
-    for kind in KINDS {
+    for kind in RecordKind::ALL {
         refused.extend([0, 1_001, usize::MAX].map(|limit| scans(kind).limit(limit)));
         if kind != RecordKind::Episode {
             let filters = [
@@ -368,7 +371,7 @@ pub async fn scan_refuses_what_it_cannot_do(store: &dyn MemoryStore) {
             let kind = answer.as_ref().map_err(crate::Error::kind).err();
             assert_eq!(kind, Some(ErrorKind::Invalid), "round {round}: {scan:?} gave {answer:?}");
         }
-        for kind in KINDS {
+        for kind in RecordKind::ALL {
             for limit in [1, 1_000] {
                 store.scan(&scans(kind).limit(limit)).await.expect("a limit in range");
             }

@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+
+mod asking;
+mod batching;
+mod cached;
+#[cfg(any(feature = "http", feature = "local", feature = "process"))]
+mod client;
+mod fallback;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "local")]
+mod local;
+mod model;
+#[cfg(any(feature = "http", feature = "local", feature = "process"))]
+mod pieces;
+#[cfg(feature = "process")]
+mod process;
+
+pub use batching::{BatchingConfig, BatchingEmbedder, BatchingStats};
+pub use cached::{CacheConfig, CacheStats, CachedEmbedder};
+pub use fallback::{Fallback, FallbackConfig, FallbackMember, FallbackStats};
+#[cfg(feature = "http")]
+pub use http::{MlxEmbedder, OllamaEmbedder, OpenAiEmbedder, RouteEmbedder, Secret, ServerConfig};
+#[cfg(feature = "local")]
+pub use local::LocalEmbedder;
+pub use model::{Model, TooLong};
+#[cfg(feature = "process")]
+pub use process::ProcessConfig;

@@ -1,0 +1,224 @@
+//! The file of bearer tokens.
+//!
+//! ```toml
+//! [[token]]
+//! name = "ci"                       # for logs and rates
+//! hash = "9f86d081884c7d65…"        # SHA-256 of the token, in hexadecimal; or token = "…" itself
+//! scope = "acme/coder"              # all that it reaches
+//! right = "write"                   # read, write or admin
+//! trust = "untrusted"               # how far what it tells is trusted; trusted if absent
+//! expires_at = 2027-01-01T00:00:00Z # never if absent
+//! rate_per_minute = 600             # http.rate_per_minute if absent
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::{DateTime, Utc};
+use memory_core::{Error, ErrorKind, Result, Scope, Source, Trust};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::hex::from_hex;
+use crate::service::Right;
+
+/// How often it is looked whether the file has changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A token, as the file has it.
+#[derive(Clone, Debug)]
+pub(super) struct Token {
+    pub(super) source: Source,
+    pub(super) hash: [u8; 32],
+    pub(super) scope: Scope,
+    pub(super) right: Right,
+    expires_at: Option<DateTime<Utc>>,
+    pub(super) rate_per_minute: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    token: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    hash: Option<String>,
+    token: Option<String>,
+    scope: String,
+    right: String,
+    trust: Option<String>,
+    expires_at: Option<toml::value::Datetime>,
+    rate_per_minute: Option<u32>,
+}
+
+/// The tokens of a file, which may change while they are used.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    path: PathBuf,
+    read: Mutex<Read>,
+}
+
+#[derive(Debug)]
+struct Read {
+    tokens: Arc<[Token]>,
+    changed: Option<SystemTime>,
+    looked: Instant,
+    problem: Option<String>,
+}
+
+impl Tokens {
+    pub(super) fn read(path: PathBuf) -> Result<Self> {
+        // In this order: a change while it is read is then seen later.
+        let (changed, tokens) = (changed(&path), parse(&path)?);
+        let read = Read { tokens, changed, looked: Instant::now(), problem: None };
+        Ok(Self { path, read: Mutex::new(read) })
+    }
+
+    /// The token that this is, unless it has expired. Takes as long whether and wherever it is in the file.
+    pub(super) fn find(&self, presented: &str) -> Option<Token> {
+        let hash: [u8; 32] = Sha256::digest(presented).into();
+        self.of(&hash)
+    }
+
+    fn of(&self, hash: &[u8; 32]) -> Option<Token> {
+        let tokens = self.newest();
+        let mut found = None;
+        for token in tokens.iter() {
+            if bool::from(token.hash.ct_eq(hash)) {
+                found = Some(token);
+            }
+        }
+        found.filter(|token| token.expires_at.is_none_or(|at| at > Utc::now())).cloned()
+    }
+
+    /// Waits until the token of this hash has expired, or is in the file no more.
+    pub(super) async fn taken_out(&self, hash: &[u8; 32]) {
+        while self.of(hash).is_some() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What is wrong with the file since it was last changed; the tokens are then those from before.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.newest();
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
+    }
+
+    fn newest(&self) -> Arc<[Token]> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.looked.elapsed() >= LOOK {
+            read.looked = Instant::now();
+            let changed = changed(&self.path);
+            if changed != read.changed {
+                read.changed = changed;
+                match parse(&self.path) {
+                    Ok(tokens) => (read.tokens, read.problem) = (tokens, None),
+                    Err(error) => {
+                        tracing::error!(%error, "the changed file of tokens is not used");
+                        read.problem = Some(error.to_string());
+                    }
+                }
+            }
+        }
+        Arc::clone(&read.tokens)
+    }
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Errors name the place, never what stands there: it may be a token.
+fn parse(path: &Path) -> Result<Arc<[Token]>> {
+    let wrong = |what: String| Error::new(ErrorKind::Invalid, format!("file of tokens {}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let file: File = toml::from_str(&text).map_err(|error| wrong(told(&error, &text)))?;
+    let mut tokens: Vec<Token> = Vec::new();
+    for (row, place) in file.token.into_iter().zip(1..) {
+        let token = token(row).map_err(|what| wrong(format!("token {place}: {what}")))?;
+        if tokens.iter().any(|known| known.hash == token.hash) {
+            return Err(wrong(format!("token {place} is there twice")));
+        }
+        tokens.push(token);
+    }
+    if tokens.is_empty() {
+        return Err(wrong("there is no token in it".to_owned()));
+    }
+    Ok(tokens.into())
+}
+
+/// Where it is wrong, and what should be there. What is there may be a token.
+fn told(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let message = error.message();
+    let what = match message.rsplit_once("expected ") {
+        _ if message.starts_with("missing field") => message.to_owned(),
+        Some((_, expected)) => format!("expected {expected}"),
+        None => "not as TOML has it".to_owned(),
+    };
+    format!("line {}: {what}", before.matches('\n').count() + 1)
+}
+
+fn token(row: Row) -> Result<Token, String> {
+    let right = Right::ALL.into_iter().find(|right| right.as_str() == row.right);
+    let trust = row.trust.as_deref().map_or(Some(Trust::Trusted), Trust::named);
+    let hash = match (row.hash, row.token) {
+        (Some(hash), None) => from_hex(&hash).ok_or("hash is not 64 hexadecimal digits")?,
+        (None, Some(token)) if token.len() >= 16 => Sha256::digest(token).into(),
+        (None, Some(_)) => return Err("token is shorter than 16 bytes".to_owned()),
+        _ => return Err("it needs either hash or token".to_owned()),
+    };
+    let expires_at = row.expires_at.map(|at| DateTime::parse_from_rfc3339(&at.to_string()).map(DateTime::<Utc>::from));
+    if row.rate_per_minute == Some(0) {
+        return Err("rate_per_minute is 0".to_owned());
+    }
+    if row.name.is_empty() || row.name.len() > 128 {
+        return Err("name is not of 1 to 128 bytes".to_owned());
+    }
+    Ok(Token {
+        source: Source { name: row.name, trust: trust.ok_or("trust is neither trusted nor untrusted")? },
+        hash,
+        scope: Scope::try_from(row.scope).map_err(|_| "scope is none: tenant, tenant/agent or tenant/agent/session")?,
+        right: right.ok_or("right is none of read, write and admin")?,
+        expires_at: expires_at.transpose().map_err(|_| "expires_at is no moment with a time zone")?,
+        rate_per_minute: row.rate_per_minute,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<Arc<[Token]>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        std::fs::write(&path, text).unwrap();
+        parse(&path)
+    }
+
+    #[test]
+    fn rows_are_checked() {
+        let row = "[[token]]\nname = \"ci\"\ntoken = \"a token of some length\"\nscope = \"acme\"\nright = \"write\"\n";
+        assert_eq!(file(row).unwrap()[0].scope.to_string(), "acme");
+        for (was, is, told) in [
+            ("\"write\"", "\"all\"", "right"),
+            ("\"acme\"", "\"../x y\"", "scope"),
+            ("token = \"a token of some length\"", "token = \"short\"", "16 bytes"),
+            ("token = \"a token of some length\"", "hash = \"xyz\"", "64 hexadecimal"),
+            ("token = \"a token of some length\"\n", "", "either hash or token"),
+            ("name = \"ci\"", "name = \"\"", "name"),
+            ("name = \"ci\"", "nam = \"ci\"", "nam"),
+            ("right =", "trust = \"x\"\nright =", "trust"),
+            ("right =", "expires_at = 2027-01-01\nright =", "expires_at"),
+        ] {
+            let error = file(&row.replace(was, is)).unwrap_err().to_string();
+            assert!(error.contains(told) && !error.contains("a token of"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The `knowhow` binary.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
