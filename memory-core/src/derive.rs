@@ -13,10 +13,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
+use foldhash::fast::RandomState;
 
-use crate::habit::{Window, environment_of, moves_of};
+use crate::habit::{Window, each_habit, environment_of, moves_of, tool_of};
 use crate::statistics::{Contrast, Rate, Stratum, false_discovery_threshold};
-use crate::{Advice, Evidence, Habit, Heuristic, Learner, LearnerId, Pattern, Rival, Scope, Situation, Standing};
+use crate::{Advice, Habit, Heuristic, Learner, LearnerId, Move, Pattern, Rival, Scope, Situation, Standing};
 
 /// The share of false ones among what is believed.
 const FALSE_DISCOVERIES: f64 = 0.1;
@@ -78,39 +79,113 @@ struct Domain<'a> {
     quorum: f64,
     tasks: usize,
     rows: Vec<Row<'a>>,
+    names: Names,
     /// For each habit the rows that have it, with its evidence.
-    habits: BTreeMap<Habit, Vec<(usize, Rate)>>,
+    habits: BTreeMap<Numbers, Vec<(usize, Rate)>>,
 }
 
-/// The runs of a task, with the evidence of each.
-struct Runs<'a>(Vec<(Vec<String>, &'a Evidence)>);
+/// The names of moves and tools, each once, by rising name. Their numbers begin with 1.
+struct Names(Vec<String>);
 
-impl<'a> Runs<'a> {
-    fn of(pattern: &'a Pattern) -> Self {
-        Self(pattern.branches.iter().map(|(run, evidence)| (moves_of(run), evidence)).collect())
+impl Names {
+    fn of(runs: &[Vec<String>]) -> Self {
+        let moves: BTreeSet<&str> = runs.iter().flatten().map(String::as_str).collect();
+        let tools = moves.iter().map(|made| tool_of(made));
+        let start = Move::Start.signature();
+        let all: BTreeSet<&str> = moves.iter().copied().chain(tools).chain([start.as_str()]).collect();
+        Self(all.into_iter().map(str::to_owned).collect())
     }
 
-    /// What this window sees of them, with the evidence.
-    fn seen(&self, window: Window) -> impl Iterator<Item = (&[String], &'a Evidence)> {
-        self.0.iter().filter_map(move |(moves, evidence)| Some((window.of(moves)?, *evidence)))
+    /// The number of a name; 0 if it has none.
+    fn number(&self, name: &str) -> u32 {
+        let place = self.0.binary_search_by(|known| known.as_str().cmp(name));
+        place.map_or(0, |place| u32::try_from(place + 1).unwrap_or(u32::MAX))
     }
 
-    /// The evidence of all that this window looks at.
-    fn all(&self, window: Window) -> Evidence {
-        let mut all = Evidence::default();
-        self.seen(window).for_each(|(_, evidence)| all.add(evidence));
-        all
+    fn habit(&self, Numbers { after, tool }: Numbers) -> Habit {
+        let name = |number: u32| self.0.get((number as usize).checked_sub(1)?).cloned();
+        Habit { after: after.into_iter().filter_map(name).collect(), tool: name(tool).unwrap_or_default() }
+    }
+}
+
+/// A habit by the numbers of its names, ordered as a [`Habit`] is. There are hundreds of thousands of them to go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Numbers {
+    /// Those of the moves right before, then 0.
+    after: [u32; 2],
+    tool: u32,
+}
+
+/// What the episodes of a domain did, each run once, and which of them each row has, with their evidence.
+struct Runs {
+    names: Names,
+    moves: Vec<Vec<u32>>,
+    of_rows: Vec<Vec<(usize, Rate)>>,
+}
+
+impl Runs {
+    fn of<'a>(patterns: &[&'a Pattern], learner: &Learner, now: DateTime<Utc>) -> Self {
+        let mut known: HashMap<&'a str, usize, RandomState> = HashMap::default();
+        let mut runs: Vec<Vec<String>> = Vec::new();
+        let mut of_rows = Vec::with_capacity(patterns.len());
+        for pattern in patterns {
+            let rated = pattern.branches.iter().map(|(run, evidence)| {
+                let place = *known.entry(run).or_insert_with(|| {
+                    runs.push(moves_of(run));
+                    runs.len() - 1
+                });
+                (place, Rate::from(learner.support(evidence, now)))
+            });
+            of_rows.push(rated.collect());
+        }
+        let names = Names::of(&runs);
+        let moves = runs.iter().map(|run| run.iter().map(|made| names.number(made)).collect()).collect();
+        Self { names, moves, of_rows }
     }
 
-    /// The evidence of each habit within the window.
-    fn habits(&self, window: Window) -> BTreeMap<Habit, Evidence> {
-        let mut habits: BTreeMap<Habit, Evidence> = BTreeMap::new();
-        for (moves, evidence) in self.seen(window) {
-            for habit in Habit::of(moves) {
-                habits.entry(habit).or_default().add(evidence);
+    /// The evidence of all runs of each row that this window looks at.
+    fn all(&self, window: Window) -> Vec<Rate> {
+        let seen = |(run, _): &&(usize, Rate)| window.of(&self.moves[*run]).is_some();
+        let all = |runs: &Vec<(usize, Rate)>| {
+            runs.iter().filter(seen).fold(Rate::default(), |all, (_, rate)| all.plus(*rate))
+        };
+        self.of_rows.iter().map(all).collect()
+    }
+
+    /// For each habit within the window the rows that have it, with its evidence.
+    fn habits(&self, window: Window) -> BTreeMap<Numbers, Vec<(usize, Rate)>> {
+        let of_runs = self.habits_of_runs(window);
+        let mut habits: BTreeMap<Numbers, Vec<(usize, Rate)>> = BTreeMap::new();
+        for (row, runs) in self.of_rows.iter().enumerate() {
+            let each = runs.iter().flat_map(|(run, rate)| of_runs[*run].iter().map(|habit| (*habit, *rate)));
+            let mut all: Vec<(Numbers, Rate)> = each.collect();
+            // Stable: evidence is added in the order of the runs.
+            all.sort_by_key(|(habit, _)| *habit);
+            for same in all.chunk_by(|a, b| a.0 == b.0) {
+                let sum = same.iter().fold(Rate::default(), |sum, (_, rate)| sum.plus(*rate));
+                habits.entry(same[0].0).or_default().push((row, sum));
             }
         }
         habits
+    }
+
+    /// The habits of each run, each once; none of those that the window does not look at.
+    fn habits_of_runs(&self, window: Window) -> Vec<Vec<Numbers>> {
+        let start = self.names.number(&Move::Start.signature());
+        let tools = self.names.0.iter().map(|made| self.names.number(tool_of(made)));
+        let tools: Vec<u32> = std::iter::once(0).chain(tools).collect();
+        let habits_of = |moves: &Vec<u32>| {
+            let mut habits = Vec::new();
+            each_habit(window.of(moves).unwrap_or_default(), start, |before, made| {
+                let mut after = [0; 2];
+                after[..before.len()].copy_from_slice(before);
+                habits.push(Numbers { after, tool: tools[*made as usize] });
+            });
+            habits.sort_unstable();
+            habits.dedup();
+            habits
+        };
+        self.moves.iter().map(habits_of).collect()
     }
 }
 
@@ -124,7 +199,7 @@ struct Part {
 /// What one habit makes in one domain.
 struct Test<'a> {
     domain: &'a Domain<'a>,
-    habit: &'a Habit,
+    habit: Numbers,
     /// Over all tasks; `None` if too few of them tell.
     general: Option<Contrast>,
     /// Where the context makes the largest difference.
@@ -142,30 +217,25 @@ struct Special {
 
 impl<'a> Domain<'a> {
     fn new(name: Option<&'a str>, patterns: &[&'a Pattern], learner: &Learner, now: DateTime<Utc>) -> Self {
-        let rate = |evidence: &Evidence| Rate::from(learner.support(evidence, now));
         let tasks: BTreeSet<&str> = patterns.iter().map(|pattern| task_of(pattern)).collect();
         let tasks: BTreeMap<&str, usize> = tasks.into_iter().zip(0..).collect();
-        let runs: Vec<Runs<'_>> = patterns.iter().map(|pattern| Runs::of(pattern)).collect();
+        let runs = Runs::of(patterns, learner, now);
+        let (whole, early) = (runs.all(Window::Whole), runs.all(Window::Early));
         let mut lengths = vec![Stratum::default(); tasks.len()];
-        for (pattern, runs) in patterns.iter().zip(&runs) {
-            let (all, long) = (rate(&runs.all(Window::Whole)), rate(&runs.all(Window::Early)));
+        for ((pattern, all), long) in patterns.iter().zip(&whole).zip(&early) {
             let sum = &mut lengths[tasks[task_of(pattern)]];
-            *sum = Stratum { with: sum.with.plus(all.minus(long)), without: sum.without.plus(long) };
+            *sum = Stratum { with: sum.with.plus(all.minus(*long)), without: sum.without.plus(*long) };
         }
-        let window = if given_away_by_length(lengths) { Window::Early } else { Window::Whole };
-        let row = |(pattern, runs): (&&'a Pattern, &Runs<'_>)| Row {
+        let (window, seen) =
+            if given_away_by_length(lengths) { (Window::Early, early) } else { (Window::Whole, whole) };
+        let row = |(pattern, all): (&&'a Pattern, Rate)| Row {
             task: tasks[task_of(pattern)],
             context: pattern.signature.get(1..).unwrap_or_default(),
-            all: rate(&runs.all(window)),
+            all,
         };
-        let rows = patterns.iter().zip(&runs).map(row).collect();
-        let mut habits: BTreeMap<Habit, Vec<(usize, Rate)>> = BTreeMap::new();
-        for (place, runs) in runs.iter().enumerate() {
-            for (habit, evidence) in runs.habits(window) {
-                habits.entry(habit).or_default().push((place, rate(&evidence)));
-            }
-        }
-        Self { name, window, quorum: f64::from(learner.quorum), tasks: tasks.len(), rows, habits }
+        let rows = patterns.iter().zip(seen).map(row).collect();
+        let habits = runs.habits(window);
+        Self { name, window, quorum: f64::from(learner.quorum), tasks: tasks.len(), rows, names: runs.names, habits }
     }
 
     fn situation(&self) -> Situation {
@@ -185,13 +255,13 @@ impl<'a> Domain<'a> {
     /// All habits, tested.
     fn tests(&'a self) -> Vec<Test<'a>> {
         let (whole, contexts) = (self.part(|_| true), self.contexts());
-        let test = |(habit, rows): (&'a Habit, &Vec<(usize, Rate)>)| {
+        let test = |(habit, rows): (&Numbers, &Vec<(usize, Rate)>)| {
             let specials = contexts.iter().filter_map(|(context, [with, without])| {
                 let (with, without) = (self.contrast(with, rows)?, self.contrast(without, rows)?);
                 Some(Special { context: (*context).to_owned(), differs: with.same_as(&without), with, without })
             });
             let special = specials.min_by(|a, b| a.differs.total_cmp(&b.differs));
-            Test { domain: self, habit, general: self.contrast(&whole, rows), special }
+            Test { domain: self, habit: *habit, general: self.contrast(&whole, rows), special }
         };
         self.habits.iter().map(test).collect()
     }
@@ -241,11 +311,12 @@ impl<'a> Domain<'a> {
         learner: LearnerId,
         scope: &Scope,
         situation: Situation,
-        habit: &Habit,
+        habit: Numbers,
         contrast: Contrast,
     ) -> Heuristic {
-        let mut heuristic = Heuristic::new(learner, scope, situation, (self.window, habit.clone()), contrast);
-        for (place, _) in &self.habits[habit] {
+        let advised = (self.window, self.names.habit(habit));
+        let mut heuristic = Heuristic::new(learner, scope, situation, advised, contrast);
+        for (place, _) in &self.habits[&habit] {
             let environment = self.rows[*place].context.iter().filter_map(|part| environment_of(part)).collect();
             *heuristic.environments.entry(environment).or_default() += 1;
         }

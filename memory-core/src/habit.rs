@@ -43,15 +43,10 @@ pub struct Habit {
 impl Habit {
     /// All habits within these moves.
     pub(crate) fn of(moves: &[String]) -> BTreeSet<Self> {
-        let tool = |place: usize| moves[place].get(1..).unwrap_or_default().to_owned();
         let mut habits = BTreeSet::new();
-        for place in 0..moves.len() {
-            let before = |count: usize| Self { after: moves[place - count..place].to_vec(), tool: tool(place) };
-            habits.extend((0..=place.min(2)).map(before));
-        }
-        if !moves.is_empty() {
-            habits.insert(Self { after: vec![Move::Start.signature()], tool: tool(0) });
-        }
+        each_habit(moves, Move::Start.signature(), |after, made| {
+            habits.insert(Self { after: after.to_vec(), tool: tool_of(made).to_owned() });
+        });
         habits
     }
 
@@ -70,6 +65,21 @@ impl Habit {
     pub fn is_in(&self, steps: &[Step]) -> bool {
         Self::of(&moves(steps)).contains(self)
     }
+}
+
+/// Calls `each` with all habits within these moves, some of them more than once: the moves right before, and the move that is made.
+pub(crate) fn each_habit<M>(moves: &[M], start: M, mut each: impl FnMut(&[M], &M)) {
+    for (place, made) in moves.iter().enumerate() {
+        (0..=place.min(2)).for_each(|count| each(&moves[place - count..place], made));
+    }
+    if let Some(first) = moves.first() {
+        each(&[start], first);
+    }
+}
+
+/// The tool of a move.
+pub(crate) fn tool_of(made: &str) -> &str {
+    made.get(1..).unwrap_or_default()
 }
 
 impl fmt::Display for Habit {

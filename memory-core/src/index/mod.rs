@@ -333,14 +333,26 @@ impl ScopeIndex {
         depth
     }
 
-    /// Keeps the best `k` by their scores, in no order; between equal ones as [`ranking`](crate::ranking) does.
+    /// Keeps the best `k` by their scores, in no order; between equal ones as [`ranking`](crate::ranking) does. What decides between
+    /// those is read for the documents at the edge alone.
     fn keep_best(&self, scored: &mut Vec<(f64, u32)>, k: usize) {
-        if k < scored.len() {
-            scored.select_nth_unstable_by(k, |(a, first), (b, second)| {
-                b.total_cmp(a).then_with(|| self.tie(*first).cmp(&self.tie(*second)))
-            });
-            scored.truncate(k);
+        if k >= scored.len() {
+            return;
         }
+        let mut scores: Vec<f64> = scored.iter().map(|(score, _)| *score).collect();
+        let (_, edge, _) = scores.select_nth_unstable_by(k.saturating_sub(1), |a, b| b.total_cmp(a));
+        let edge = *edge;
+        let mut at_edge = Vec::new();
+        scored.retain(|(score, document)| {
+            at_edge.extend(score.total_cmp(&edge).is_eq().then_some(*document));
+            score.total_cmp(&edge).is_gt()
+        });
+        let room = k - scored.len();
+        if room < at_edge.len() {
+            at_edge.select_nth_unstable_by_key(room, |document| self.tie(*document));
+            at_edge.truncate(room);
+        }
+        scored.extend(at_edge.into_iter().map(|document| (edge, document)));
     }
 
     /// Smaller comes first between documents of equal scores: the later, then the one with the smaller id.

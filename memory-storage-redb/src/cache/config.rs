@@ -24,7 +24,7 @@ pub enum WarmUp {
 ///
 /// | setting | value | allowed |
 /// |---|---|---|
-/// | `episodes` | 1,000 | 1..=1,000,000 |
+/// | `episodes` | 10,000 | 1..=1,000,000 |
 /// | `bytes` | 64 MiB | 64 KiB ..= 64 GiB |
 /// | `vector_bytes` | 192 MiB | 0 ..= 64 GiB |
 /// | `ttl` | 1 h | 1 ms ..= 1 year |
@@ -37,8 +37,8 @@ pub enum WarmUp {
 /// ```
 /// use std::time::Duration;
 /// use memory_storage_redb::CacheConfig;
-/// let config = CacheConfig::default().with_episodes(5_000).with_staleness(Duration::from_millis(200));
-/// assert_eq!((config.episodes, config.ttl), (5_000, Duration::from_secs(3_600)));
+/// let config = CacheConfig::default().with_episodes(50_000).with_staleness(Duration::from_millis(200));
+/// assert_eq!((config.episodes, config.ttl), (50_000, Duration::from_secs(3_600)));
 /// ```
 #[non_exhaustive]
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub struct CacheConfig {
 impl Default for CacheConfig {
     fn default() -> Self {
         Self {
-            episodes: 1_000,
+            episodes: 10_000,
             bytes: 64 << 20,
             vector_bytes: 192 << 20,
             ttl: Duration::from_secs(3_600),

@@ -47,8 +47,8 @@ impl KeptRow {
     }
 }
 
-/// When there is no room for all vectors, one in so many that are read stays: to keep each of them would only drive others out
-/// that are as likely to be asked for next.
+/// When there is no room for all, one in so many that are read together stays: to keep each of them would only drive others out that are
+/// as likely to be asked for next.
 const ONE_IN: usize = 16;
 
 /// What the cache has of some records.
@@ -387,14 +387,19 @@ impl Contents {
         Ok(Has::Whole(Some(Box::new(stored))))
     }
 
-    /// Keeps records that are of the versions that the cache knows; says how many others had to make room.
+    /// Keeps records that are of the versions that the cache knows, as long as there is room, then some; says how many others had to
+    /// make room.
     pub(super) fn keep(&self, records: Vec<Stored>, now: DateTime<Utc>) -> Result<usize> {
         let mut rows = BTreeMap::new();
-        for stored in records {
+        for (place, stored) in records.into_iter().enumerate() {
             let key = stored.record.key();
-            if let (Key::Episode(_) | Key::Note(_), Some(row)) = (&key, Row::of(&stored, now)) {
+            let row = Row::of(&stored, now).filter(|row| place % ONE_IN == 0 || read(&self.rows).has_room(row.len()));
+            if let (Key::Episode(_) | Key::Note(_), Some(row)) = (&key, row) {
                 rows.insert(key, (stored, row));
             }
+        }
+        if rows.is_empty() {
+            return Ok(0);
         }
         let gone = self.tables.write(Durability::None, |writing| {
             let documents = writing.documents(rows.keys())?;

@@ -69,6 +69,18 @@ async fn records_make_room_for_others_in_the_file_too() {
     assert!(is_persistent(&cache.stats().await));
 }
 
+/// Reading many together, when there is no room for all, drives only a few others out.
+#[tokio::test]
+async fn those_that_are_read_together_do_not_drive_all_others_out() {
+    let primary = counting(0..0).await;
+    put(&primary, (0..100).map(|n| logged(episode(n, "a task")))).await;
+    let cache = HotCache::in_memory(primary.clone(), CacheConfig::default().with_episodes(32)).await.unwrap();
+    let before = cache.stats().await.evictions;
+    assert!(cache.get(&episodes(0..64)).await.unwrap().iter().all(Option::is_some));
+    let after = cache.stats().await;
+    assert_eq!((after.entries, after.misses, after.evictions - before), (32, 64, 4), "{after:?}");
+}
+
 /// Bytes bound what is kept, too; a record that is larger than all the room there is, is not kept.
 #[tokio::test]
 async fn bytes_bound_what_is_kept() {

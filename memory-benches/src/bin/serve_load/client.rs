@@ -4,11 +4,15 @@ use serde_json::{Value, json};
 
 use crate::AnyError;
 
-/// Asks an operation; an answer that is none is an error.
-pub(crate) fn call(agent: &ureq::Agent, url: &str, operation: &str, arguments: &Value) -> Result<Value, AnyError> {
+/// Asks an operation, and reads the answer to its end; one that is none is an error.
+pub(crate) fn ask(agent: &ureq::Agent, url: &str, operation: &str, arguments: &Value) -> Result<Vec<u8>, AnyError> {
     let request = agent.post(format!("{url}/v1/{operation}")).header("Content-Type", "application/json");
-    let body = request.send(arguments.to_string())?.body_mut().read_to_vec()?;
-    Ok(serde_json::from_slice(&body)?)
+    Ok(request.send(arguments.to_string())?.body_mut().read_to_vec()?)
+}
+
+/// The same, with what the answer says.
+pub(crate) fn call(agent: &ureq::Agent, url: &str, operation: &str, arguments: &Value) -> Result<Value, AnyError> {
+    Ok(serde_json::from_slice(&ask(agent, url, operation, arguments)?)?)
 }
 
 const VERBS: [&str; 8] = ["fix", "repair", "explain", "extend", "rename", "test", "speed up", "remove"];

@@ -36,6 +36,13 @@ impl Server {
         Ok(Self { child, url, started: begun.elapsed() })
     }
 
+    /// Ends it in order.
+    pub(crate) fn stop(mut self) -> Result<(), AnyError> {
+        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("the server ended with {status}").into()) }
+    }
+
     /// The memory that it has in RAM, in MB (Linux).
     pub(crate) fn rss(&self) -> Result<u64, AnyError> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::AnyError;
-use crate::client::{call, episode, task};
+use crate::client::{ask, call, episode, task};
 use crate::server::Server;
 
 /// How much is asked.
@@ -72,6 +72,14 @@ impl Seen {
             println!("first error      {error}");
         }
     }
+
+    /// An error that tells how many answers were errors, if any were.
+    fn all_answered(&self) -> Result<(), AnyError> {
+        match self.errors.len() {
+            0 => Ok(()),
+            errors => Err(format!("{errors} answers were errors").into()),
+        }
+    }
 }
 
 impl Load {
@@ -89,7 +97,7 @@ impl Load {
                 }
                 let due = begun + Duration::from_secs_f64(number as f64 / f64::from(self.rate));
                 thread::sleep(due.saturating_duration_since(Instant::now()));
-                match call(&agent, url, operation, &arguments(number)) {
+                match ask(&agent, url, operation, &arguments(number)) {
                     Ok(_) => times.push(due.elapsed()),
                     Err(error) => errors.push(error.to_string()),
                 }
@@ -130,7 +138,7 @@ impl Recall {
         );
         seen.print();
         println!("memory           {before} MB before, {} MB after", server.rss()?);
-        Ok(())
+        seen.all_answered()
     }
 }
 
@@ -147,7 +155,10 @@ impl Record {
         println!("acknowledged     {}; there afterwards {there}", seen.times.len());
         // A request whose answer was lost may have been written.
         let (least, most) = (seen.times.len() as u64, (seen.times.len() + seen.errors.len()) as u64);
-        if (least..=most).contains(&there) { Ok(()) } else { Err("episodes were lost".into()) }
+        if !(least..=most).contains(&there) {
+            return Err("episodes were lost".into());
+        }
+        seen.all_answered()
     }
 }
 
@@ -174,5 +185,5 @@ fn fill(knowhow: &Path, store: &Path, episodes: usize) -> Result<(), AnyError> {
     while call(&agent, &server.url, "get_statistics", &json!({}))?["store"]["episodes_behind"] != 0 {
         thread::sleep(Duration::from_millis(100));
     }
-    Ok(())
+    server.stop()
 }
