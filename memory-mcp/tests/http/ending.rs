@@ -4,9 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
+use crate::busy::Lock;
 use crate::client::Client;
 use crate::server::{Server, WRITER, read, until};
 
@@ -64,6 +66,39 @@ fn mcp_requests_under_way_are_answered_and_streams_end() {
     let server = Server::start(folder, &["--set", "scope=acme"]);
     let found = server.call("", "find_notes", &json!({})).json();
     assert_eq!(found["notes"][0]["text"], "written at the last moment", "{found}");
+}
+
+/// Writes that have begun wait for the database when their clients hang up and the server is told to end.
+#[test]
+fn writes_whose_clients_have_gone_are_done() {
+    let server = Server::with_tokens();
+    let client = Client::begin(&server, WRITER);
+    // Opened by a call before: what comes is a write alone.
+    assert_eq!(server.call(WRITER, "store_note", &json!({ "text": "before" })).status, 200);
+    let lock = Lock::on(&server);
+    let note = json!({ "text": "written for nobody over rest" }).to_string();
+    let call = json!({ "name": "store_note", "arguments": { "text": "written for nobody over mcp" } });
+    let message = json!({ "jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": call }).to_string();
+    for (path, id, body) in [("/v1/store_note", "gone-1", note), ("/mcp", "gone-2", message)] {
+        let lines = client.headers().lines().map(|line| format!("{line}\r\n")).collect::<String>();
+        let (host, length) = (&server.address, body.len());
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: {id}\r\n{lines}Content-Length: {length}");
+        let mut stream = server.connect();
+        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+        until(|| server.log().lines().any(|line| line.contains(id) && line.contains("\"begun\"")));
+    }
+    server.terminate();
+    until(|| TcpStream::connect(&server.address).is_err());
+    // Longer than a server takes to end that waits for nobody.
+    thread::sleep(Duration::from_secs(1));
+    drop(lock);
+    let folder = Arc::clone(&server.folder);
+    let (ended, log) = server.end();
+    assert!(ended && !log.contains("still under way"), "{log}");
+    let server = Server::start(folder, &["--set", "scope=acme"]);
+    let found = server.call("", "find_notes", &json!({})).json().to_string();
+    assert!(found.contains("for nobody over rest") && found.contains("for nobody over mcp"), "{found}");
 }
 
 /// Steps that were acknowledged before they were on disk are written when the server ends.
