@@ -164,7 +164,6 @@ impl Tool {
             traces::fail(&span, refusal.kind());
             return Err(refusal);
         }
-        span.in_scope(|| tracing::debug!("begun"));
         let mut ids = ids(&arguments);
         let result = (self.call)(arguments, caller).instrument(span.clone()).await;
         let (took, kind) = (started.elapsed(), result.as_ref().err().map(Error::kind));

@@ -4,29 +4,17 @@ use serde_json::json;
 
 use crate::server::{Server, until};
 
-/// The database of a server, locked for others until this is dropped.
-pub(crate) struct Lock(
-    #[expect(dead_code, reason = "held")] libsql::Database,
-    #[expect(dead_code, reason = "held")] libsql::Connection,
-);
-
-impl Lock {
-    pub(crate) fn on(server: &Server) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let database = libsql::Builder::new_local(server.folder.path().join("knowhow.db")).build().await.unwrap();
-            let connection = database.connect().unwrap();
-            connection.execute_batch("BEGIN IMMEDIATE").await.unwrap();
-            Self(database, connection)
-        })
-    }
-}
-
 #[test]
 fn writes_to_a_locked_store_are_to_be_tried_again() {
     let server = Server::open();
     let id = server.call("", "store_note", &json!({ "text": "before" })).json()["id"].clone();
-    let lock = Lock::on(&server);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let lock = runtime.block_on(async {
+        let database = libsql::Builder::new_local(server.folder.path().join("knowhow.db")).build().await.unwrap();
+        let connection = database.connect().unwrap();
+        connection.execute_batch("BEGIN IMMEDIATE").await.unwrap();
+        (database, connection)
+    });
     let refused = server.call("", "store_note", &json!({ "text": "meanwhile" }));
     assert_eq!((refused.status, refused.kind()), (504, "timed_out".to_owned()), "{refused:?}");
     assert_eq!(refused.json()["error"]["temporary"], true, "{refused:?}");

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use memory_core::testkit::{Fault, Gate, Operation};
+use memory_core::{InMemoryStore, Memory};
 use serde_json::json;
 
-use crate::busy::Lock;
-use crate::client::Client;
+use crate::client::{Client, hello};
+use crate::inside::Inside;
 use crate::server::{Server, WRITER, read, until};
 
 #[test]
@@ -68,37 +70,34 @@ fn mcp_requests_under_way_are_answered_and_streams_end() {
     assert_eq!(found["notes"][0]["text"], "written at the last moment", "{found}");
 }
 
-/// Writes that have begun wait for the database when their clients hang up and the server is told to end.
+/// A write that has begun is done before the memory is closed, though its client hung up.
 #[test]
 fn writes_whose_clients_have_gone_are_done() {
-    let server = Server::with_tokens();
-    let client = Client::begin(&server, WRITER);
-    // Opened by a call before: what comes is a write alone.
-    assert_eq!(server.call(WRITER, "store_note", &json!({ "text": "before" })).status, 200);
-    let lock = Lock::on(&server);
-    let note = json!({ "text": "written for nobody over rest" }).to_string();
-    let call = json!({ "name": "store_note", "arguments": { "text": "written for nobody over mcp" } });
-    let message = json!({ "jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": call }).to_string();
-    for (path, id, body) in [("/v1/store_note", "gone-1", note), ("/mcp", "gone-2", message)] {
-        let lines = client.headers().lines().map(|line| format!("{line}\r\n")).collect::<String>();
-        let (host, length) = (&server.address, body.len());
-        let head =
-            format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: {id}\r\n{lines}Content-Length: {length}");
-        let mut stream = server.connect();
-        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
-        until(|| server.log().lines().any(|line| line.contains(id) && line.contains("\"begun\"")));
+    let note = json!({ "text": "written for nobody" });
+    let call = json!({ "name": "store_note", "arguments": note });
+    let call = json!({ "jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": call }).to_string();
+    let accept = "Content-Type: application/json\nAccept: application/json, text/event-stream";
+    for (line, body) in [("POST /v1/store_note", note.to_string()), ("POST /mcp", call)] {
+        let server = Inside::start();
+        let session = server.request("POST /mcp", accept, &hello().to_string()).headers["mcp-session-id"].clone();
+        let gate = Gate::new();
+        server.store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
+        let stream = server.send(line, &format!("{accept}\nMcp-Session-Id: {session}"), &body);
+        server.runtime.block_on(gate.reached());
+        drop(stream);
+        let (store, service, address) = (Arc::clone(&server.store), Arc::clone(&server.service), server.address);
+        let (runtime, served) = server.end();
+        until(|| TcpStream::connect(address).is_err());
+        // Longer than a server takes to close the memory that waits for nobody.
+        thread::sleep(Duration::from_secs(1));
+        assert!(store.calls(Operation::Close) == 0 && !served.is_finished(), "{line}");
+        gate.open();
+        runtime.block_on(served).unwrap().unwrap();
+        assert_eq!(store.calls(Operation::Close), 1, "{line}");
+        let other = runtime.block_on(Memory::builder().store(InMemoryStore::new()).build()).unwrap();
+        let counted = runtime.block_on(service.metrics().text(&other)).unwrap();
+        assert!(counted.contains("{operation=\"store_note\",outcome=\"ok\"} 1"), "{line}: {counted}");
     }
-    server.terminate();
-    until(|| TcpStream::connect(&server.address).is_err());
-    // Longer than a server takes to end that waits for nobody.
-    thread::sleep(Duration::from_secs(1));
-    drop(lock);
-    let folder = Arc::clone(&server.folder);
-    let (ended, log) = server.end();
-    assert!(ended && !log.contains("still under way"), "{log}");
-    let server = Server::start(folder, &["--set", "scope=acme"]);
-    let found = server.call("", "find_notes", &json!({})).json().to_string();
-    assert!(found.contains("for nobody over rest") && found.contains("for nobody over mcp"), "{found}");
 }
 
 /// Steps that were acknowledged before they were on disk are written when the server ends.

@@ -1,18 +1,13 @@
 //! Health, readiness, metrics: each moves with what it tells of.
 
-use std::io::Write as _;
-use std::net::TcpStream;
-use std::sync::Arc;
 use std::thread;
 
-use memory_core::testkit::{Fault, FaultyStore, Gate, Operation};
-use memory_core::{Error, ErrorKind, InMemoryStore, Memory, Source};
-use memory_mcp::http::{HttpConfig, HttpServer};
-use memory_mcp::service::{Caller, Right, Service};
+use memory_core::testkit::{Fault, Gate, Operation};
+use memory_core::{Error, ErrorKind};
 use serde_json::json;
-use tokio::sync::oneshot;
 
-use crate::server::{Server, read, until};
+use crate::inside::Inside;
+use crate::server::{Server, until};
 
 #[test]
 fn metrics_move() {
@@ -59,40 +54,24 @@ fn health_tells_of_the_jobs() {
 /// Probes at the same time ask the store once, and so do those of the next moment, whatever it says; then it is asked again.
 #[test]
 fn probes_share_an_answer() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let store = Arc::new(FaultyStore::new(InMemoryStore::new()));
-    let (address, end, served) = runtime.block_on(async {
-        let memory = Memory::builder().store(Arc::clone(&store)).build().await.unwrap();
-        let scope = memory.scope().clone();
-        let service = Service::new(memory, None, None, Vec::new());
-        let owner = Caller::new(Arc::clone(&service), scope, Source::default(), Right::Admin).unwrap();
-        let mut config = HttpConfig::default();
-        config.bind = ([127, 0, 0, 1], 0).into();
-        let server = HttpServer::bind(service, owner, config).await.unwrap();
-        let (address, (end, told)) = (server.address().unwrap(), oneshot::channel::<()>());
-        (address, end, tokio::spawn(server.serve(async { drop(told.await) })))
-    });
-    let asked = || store.calls(Operation::Health);
-    let probe = |path: &str| {
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-        read(stream).unwrap().body
-    };
+    let server = Inside::start();
+    let asked = || server.asked(Operation::Health);
+    let probe = |path: &str| server.request(&format!("GET {path}"), "", "").body;
     for (path, well, ill) in [("/health", "\"ok\"", "degraded"), ("/ready", "true", "does not answer")] {
         let (before, gate) = (asked(), Gate::new());
-        store.script_next(Operation::Health, Fault::Hold(gate.clone()));
+        server.store.script_next(Operation::Health, Fault::Hold(gate.clone()));
         thread::scope(|scope| {
             let probes: Vec<_> = (0..200).map(|_| scope.spawn(|| probe(path))).collect();
-            runtime.block_on(gate.reached());
+            server.runtime.block_on(gate.reached());
             gate.open();
             assert!(probes.into_iter().all(|probe| probe.join().unwrap().contains(well)), "{path}");
         });
         // A slow machine may take longer than the moment.
         assert!(asked() - before < 5, "{path}: {}", asked() - before);
-        store.script_next(Operation::Health, Fault::Before(Error::new(ErrorKind::Io, "scripted")));
+        server.store.script_next(Operation::Health, Fault::Before(Error::new(ErrorKind::Io, "scripted")));
         until(|| probe(path).contains(ill));
         until(|| probe(path).contains(well));
     }
-    drop(end);
+    let (runtime, served) = server.end();
     runtime.block_on(served).unwrap().unwrap();
 }

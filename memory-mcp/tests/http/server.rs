@@ -204,11 +204,6 @@ impl Server {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// What it has logged so far.
-    pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
-    }
-
     /// Tells it to end.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
