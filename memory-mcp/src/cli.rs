@@ -16,11 +16,13 @@ mod settings;
 mod statistics;
 mod sync;
 mod terminal;
+mod token;
 mod transfer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -32,10 +34,14 @@ use memory_mcp::service::Refusal;
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use log::Log;
 use output::Output;
 use session::Session;
+
+/// How long calls that have begun may take when the client goes.
+const DRAIN: Duration = Duration::from_secs(5);
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -103,6 +109,9 @@ enum Command {
     Health,
     /// Look for everything that can be wrong, and say what to do about it
     Doctor(doctor::Doctor),
+    /// Bearer tokens for `knowhow serve`
+    #[command(subcommand)]
+    Token(token::Command),
     /// The settings
     #[command(subcommand)]
     Config(settings::Command),
@@ -224,9 +233,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let (config, mut problems) = configured(&global, &command);
     let log = Log::new(&config).map_err(|more| problems.extend(more)).ok();
     let plan = Plan::new(&config).map_err(|more| problems.extend(more)).ok().filter(|_| problems.is_empty());
-    if let Some(log) = log.filter(|log| log.is_wanted() || command.serves()) {
-        log.start()?;
-    }
+    let log = log.filter(|log| log.is_wanted() || command.serves());
+    // Ends last: with what the end of all else has told.
+    let _export = log.map(|log| log.start(command.serves())).transpose()?;
     if let Command::Config(settings::Command::Check) = command {
         return settings::check(&config, &problems, out);
     }
@@ -267,6 +276,7 @@ async fn work(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Cleanup(cleanup) => Box::pin(cleanup.run(session)).await,
         Command::Reembed(reembed) => Box::pin(reembed.run(session)).await,
         Command::Rebuild(rebuild) => Box::pin(rebuild.run(session)).await,
+        Command::Token(command) => command.run(session),
         // Those that need no plan are done.
         Command::Doctor(_) | Command::Config(_) | Command::Demo | Command::Completions { .. } => Ok(()),
     }
@@ -277,7 +287,7 @@ async fn mcp(plan: &Plan) -> Result<(), Failure> {
     let server = McpServer::new(plan.owner(Arc::clone(&service))?);
     let running = server.serve(rmcp::transport::stdio()).await.map_err(|error| Failure::Other(begun_badly(&error)))?;
     let ended = running.waiting().await;
-    service.memory().close().await?;
+    service.close(Instant::now() + DRAIN).await?;
     ended.map(|_| ()).map_err(|error| Failure::Other(error.to_string()))
 }
 

@@ -71,6 +71,18 @@ pub const SETTINGS: &[Setting] = &[
     setting("http.max_body_bytes", "4194304", "largest body of a request: 1024 to 67108864"),
     setting("log.level", "warn", "error, warn, info, debug or trace; or a filter such as memory_mcp=debug"),
     setting("log.format", "text", "text or json, on stderr"),
+    Setting {
+        also: Some("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ..setting(
+            "log.otlp_endpoint",
+            "",
+            "address of an OpenTelemetry collector that gets the spans of requests and calls",
+        )
+    },
+    Setting {
+        also: Some("OTEL_SERVICE_NAME"),
+        ..setting("log.otlp_service", "knowhow", "name of this service to the collector")
+    },
 ];
 
 /// Where a value comes from.

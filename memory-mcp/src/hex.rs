@@ -1,6 +1,6 @@
-//! 32 bytes as people write them.
+//! Bytes as people write them.
 
-/// Of 64 hexadecimal digits; `None` of anything else.
+/// 32 bytes of 64 hexadecimal digits; `None` of anything else.
 pub(crate) fn from_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -12,6 +12,11 @@ pub(crate) fn from_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+/// Two digits a byte.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -19,6 +24,7 @@ mod tests {
     #[test]
     fn only_64_digits_are_32_bytes() {
         assert_eq!(from_hex(&"0f".repeat(32)), Some([15; 32]));
+        assert_eq!(to_hex(&[15; 32]), "0f".repeat(32));
         for text in ["", "0f", &"0g".repeat(32), &"+1".repeat(32), &"é".repeat(32), &"0f".repeat(33)] {
             assert_eq!(from_hex(text), None, "{text}");
         }

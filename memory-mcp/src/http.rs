@@ -5,8 +5,8 @@
 //! | `/mcp` | any token | [MCP](crate::mcp) |
 //! | `POST /v1/<operation>` | any token, with the right the operation needs | an operation, JSON to JSON |
 //! | `GET /openapi.json` | anyone | what `/v1` takes and answers |
-//! | `GET /health` | anyone | that the process is alive, and how it is; details for admins |
-//! | `GET /ready` | anyone | 200 if the store answers and the tokens can be read, else 503 |
+//! | `GET /health` | anyone | that the process is alive, and how it is, or was in the last second; details for admins |
+//! | `GET /ready` | anyone | 200 if the store answers, or did in the last second, and the tokens can be read, else 503 |
 //! | `GET /metrics`, `/metrics.json` | admin | what is counted |
 //!
 //! Without a file of tokens, whoever reaches it is its owner: so it then listens on the loopback interface only.
@@ -16,6 +16,7 @@ mod lasting;
 mod observe;
 mod openapi;
 mod rate;
+mod recent;
 mod rest;
 mod sessions;
 mod tokens;
@@ -31,11 +32,12 @@ use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use memory_core::{Error, ErrorKind, Result};
+use memory_core::{Error, ErrorKind, Health, Result, StoreHealth};
 use rmcp::transport::StreamableHttpServerConfig;
 use rmcp::transport::streamable_http_server::StreamableHttpService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,7 +45,9 @@ use crate::mcp::McpServer;
 use crate::service::{Caller, Service};
 use guard::Guard;
 use rate::Rates;
+use recent::Recent;
 use sessions::Sessions;
+pub use tokens::NewToken;
 use tokens::Tokens;
 
 /// How the server is set up.
@@ -96,6 +100,8 @@ struct Shared {
     rates: Rates,
     sessions: Sessions,
     guard: Guard,
+    health: Recent<Result<Health>>,
+    store: Recent<Result<StoreHealth>>,
     /// Requests that are to be answered before the server ends.
     under_way: TaskTracker,
     max_body_bytes: usize,
@@ -136,6 +142,8 @@ impl HttpServer {
             rates: Rates::new(config.rate_per_minute)?,
             sessions: Sessions::default(),
             guard: Guard::new(at, &config.hosts, &config.origins)?,
+            health: Recent::default(),
+            store: Recent::default(),
             under_way: under_way.clone(),
             max_body_bytes: config.max_body_bytes,
         });
@@ -150,7 +158,8 @@ impl HttpServer {
         self.listener.local_addr()
     }
 
-    /// Serves until `end` is ready; then lets requests that are under way end, for ten seconds at most, and closes the memory.
+    /// Serves until `end` is ready; then lets requests that are under way end, and calls whose clients have gone, for ten seconds
+    /// at most, and closes the memory.
     ///
     /// # Errors
     /// Those of closing the memory.
@@ -193,10 +202,11 @@ impl HttpServer {
             self.under_way.wait().await;
             self.ending.cancel();
         };
-        if tokio::time::timeout(DRAIN, async { tokio::join!(graceful.shutdown(), answered) }).await.is_err() {
+        let until = Instant::now() + DRAIN;
+        if timeout_at(until, async { tokio::join!(graceful.shutdown(), answered) }).await.is_err() {
             tracing::warn!("requests were still under way when the server ended");
         }
-        self.service.memory().close().await
+        self.service.close(until).await
     }
 }
 

@@ -13,3 +13,4 @@ pub mod operations;
 pub mod redact;
 mod schema;
 pub mod service;
+pub mod traces;

@@ -18,7 +18,6 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ServerHandler, model};
 use serde_json::{Value, json};
-use tracing::Instrument as _;
 
 use crate::operations::{Effect, TOOLS, Tool};
 use crate::service::{Caller, Refusal};
@@ -140,10 +139,8 @@ impl ServerHandler for McpServer {
             return Err(ErrorData::invalid_params(message, None));
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        // What was begun is done also when the caller gives up: half a step is none. Nobody then waits for the answer.
-        let call = tokio::spawn(async move { tool.call(arguments, &caller).await }.in_current_span());
         let result = tokio::select! {
-            done = call => done.map_err(|_| ErrorData::internal_error("the call ended without an answer", None))?,
+            done = tool.begin(arguments, caller) => done.map_err(|_| ErrorData::internal_error("the call ended without an answer", None))?,
             () = tell_progress(&context) => return Err(ErrorData::internal_error("the call took too long", None)),
             () = context.ct.cancelled() => return Err(ErrorData::internal_error("the call was cancelled", None)),
         };

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+#[cfg(feature = "otel")]
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use memory_core::{ErrorKind, Health, Memory, Result};
@@ -34,6 +36,16 @@ pub struct Metrics {
     redacted: Family<Labels<1>, Counter>,
     requests: Family<Labels<1>, Counter>,
     breakers: Vec<Breaker>,
+}
+
+/// The process's, as the spans are.
+#[cfg(feature = "otel")]
+static SPANS: LazyLock<Family<Labels<1>, Counter>> = LazyLock::new(Family::default);
+
+/// Counts spans of which this has become.
+#[cfg(feature = "otel")]
+pub(crate) fn spans(outcome: &'static str) -> Counter {
+    SPANS.get_or_create_owned(&Labels([("outcome", outcome.to_owned())]))
 }
 
 /// Names and values.
@@ -79,6 +91,8 @@ impl Metrics {
         registry.register("redacted", "What was redacted, by kind", redacted.clone());
         let requests = Family::default();
         registry.register("http_requests", "Requests over HTTP, by status", requests.clone());
+        #[cfg(feature = "otel")]
+        registry.register("spans", "Spans for the collector, by what became of them", SPANS.clone());
         Self { registry, calls, seconds, recalls, redacted, requests, breakers }
     }
 

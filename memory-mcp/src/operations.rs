@@ -9,6 +9,7 @@ mod statistics;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use memory_core::{Error, ErrorKind, Result};
@@ -16,11 +17,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::schema;
 use crate::service::{Caller, Refusal, Right, name_of};
+use crate::traces;
 
 pub(crate) use knowledge::PlaybookTold;
 
@@ -140,18 +143,27 @@ impl Tool {
         (self.output)()
     }
 
+    /// Does it to the end, also when the caller gives up: half a step is none. Nobody need wait for the answer.
+    pub(crate) fn begin(&'static self, arguments: Value, caller: Caller) -> JoinHandle<Result<Reply, Refusal>> {
+        let service = Arc::clone(caller.service());
+        service.calls().spawn(async move { self.call(arguments, &caller).await }.in_current_span())
+    }
+
     /// Does it.
     ///
     /// # Errors
     /// [`Forbidden`](Refusal::Forbidden) to whoever may not; [`Invalid`](ErrorKind::Invalid) for arguments that do not fit the
     /// schema; what the memory answers.
     pub async fn call(&self, arguments: Value, caller: &Caller) -> Result<Reply, Refusal> {
-        let (needs, has) = (self.effect.right(), caller.right());
-        if has < needs {
-            return Err(Refusal::Forbidden { needs, has });
-        }
         let (started, scope) = (Instant::now(), caller.memory().scope());
         let span = tracing::info_span!("call", request_id = caller.request(), operation = self.name, %scope);
+        caller.trace().continue_in(&span);
+        let (needs, has) = (self.effect.right(), caller.right());
+        if has < needs {
+            let refusal = Refusal::Forbidden { needs, has };
+            traces::fail(&span, refusal.kind());
+            return Err(refusal);
+        }
         let mut ids = ids(&arguments);
         let result = (self.call)(arguments, caller).instrument(span.clone()).await;
         let (took, kind) = (started.elapsed(), result.as_ref().err().map(Error::kind));
@@ -160,6 +172,10 @@ impl Tool {
         ids.extend(result.iter().flat_map(|reply| self::ids(&reply.json)));
         let ids = ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(",");
         span.in_scope(|| tracing::info!(milliseconds, outcome, ids, "called"));
+        traces::tell(&span, "ids", ids);
+        if kind.is_some() {
+            traces::fail(&span, outcome);
+        }
         Ok(result?)
     }
 }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use memory_core::{EpisodeId, Error, ErrorKind, Memory, OpenEpisode, Result, Scope, Source};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 
 use crate::approvals::Approvals;
 use crate::metrics::{Breaker, Metrics};
 use crate::open_episodes::OpenEpisodes;
 use crate::redact::Redactor;
+use crate::traces::Trace;
 
 /// What a caller may do. Each includes those before it.
 #[non_exhaustive]
@@ -52,6 +55,7 @@ pub struct Service {
     redactor: Option<Redactor>,
     approvals: Option<Approvals>,
     metrics: Metrics,
+    calls: TaskTracker,
 }
 
 impl Service {
@@ -64,7 +68,7 @@ impl Service {
         breakers: Vec<Breaker>,
     ) -> Arc<Self> {
         let (open_episodes, metrics) = (OpenEpisodes::default(), Metrics::new(breakers));
-        Arc::new(Self { memory, open_episodes, redactor, approvals, metrics })
+        Arc::new(Self { memory, open_episodes, redactor, approvals, metrics, calls: TaskTracker::new() })
     }
 
     /// The memory, in the scope that it was configured with.
@@ -80,6 +84,23 @@ impl Service {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The calls that have begun.
+    pub(crate) fn calls(&self) -> &TaskTracker {
+        &self.calls
+    }
+
+    /// Lets all calls that have begun end, also those whose callers have gone, until then at most, and closes the memory.
+    ///
+    /// # Errors
+    /// Those of closing the memory.
+    pub async fn close(&self, until: Instant) -> Result<()> {
+        self.calls.close();
+        if timeout_at(until, self.calls.wait()).await.is_err() {
+            tracing::warn!(calls = self.calls.len(), "calls were still under way when the memory was closed");
+        }
+        self.memory.close().await
     }
 
     /// What is approved; `None` if nothing needs to be.
@@ -102,6 +123,7 @@ pub struct Caller {
     memory: Memory,
     right: Right,
     request: Option<Arc<str>>,
+    trace: Trace,
 }
 
 impl Caller {
@@ -111,13 +133,23 @@ impl Caller {
     /// [`Invalid`](memory_core::ErrorKind::Invalid) for a source whose name is beyond the limits.
     pub fn new(service: Arc<Service>, scope: Scope, source: Source, right: Right) -> Result<Self> {
         let memory = service.memory.in_scope(scope).from_source(source)?;
-        Ok(Self { service, memory, right, request: None })
+        Ok(Self { service, memory, right, request: None, trace: Trace::default() })
     }
 
     /// The same caller, in a request of this id, by which the log tells what belongs together.
     #[must_use]
     pub fn for_request(self, id: Arc<str>) -> Self {
         Self { request: Some(id), ..self }
+    }
+
+    /// The same caller, whose calls continue this trace.
+    pub(crate) fn in_trace(self, trace: Trace) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// The trace that its calls continue.
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// The id of the request that it asks in, if that has one.
@@ -186,16 +218,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What kind it is, as one word.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::Forbidden { .. } => "forbidden".to_owned(),
+            Self::Failed(error) => name_of(error.kind()),
+        }
+    }
+
     /// The refusal for a program: what kind it is, and whether, and in how many seconds, it is worth trying again.
     pub fn to_json(&self) -> Value {
-        let (kind, temporary, after) = match self {
-            Self::Forbidden { .. } => ("forbidden".to_owned(), false, None),
+        let (temporary, after) = match self {
+            Self::Forbidden { .. } => (false, None),
             // Who has tried again meanwhile, and given up, is in this process; the caller may try later.
-            Self::Failed(error) => {
-                (name_of(error.kind()), error.is_temporary() || error.is_persistent(), error.retry_after())
-            }
+            Self::Failed(error) => (error.is_temporary() || error.is_persistent(), error.retry_after()),
         };
-        let mut told = json!({ "kind": kind, "message": self.to_string(), "temporary": temporary });
+        let mut told = json!({ "kind": self.kind(), "message": self.to_string(), "temporary": temporary });
         if let Some(after) = after {
             told["retry_after_seconds"] = after.as_secs_f64().into();
         }

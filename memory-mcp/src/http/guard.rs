@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::lasting::Lasting;
 use super::{PATIENCE, Shared, sessions};
 use crate::service::{Caller, Refusal, Right};
+use crate::traces::{self, Trace};
 
 /// By these names this server is reached from the machine it runs on.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -40,9 +41,12 @@ pub(super) struct Identity {
     pub(super) hash: [u8; 32],
 }
 
-/// The id of a request, as its answer and the log have it.
+/// By what a request is known: the id that its answer and the log have, and its place in a trace.
 #[derive(Clone, Debug)]
-struct RequestId(Arc<str>);
+struct Known {
+    id: Arc<str>,
+    trace: Trace,
+}
 
 /// Which hosts and origins are served. A page of another origin, or one whose name was made to lead here (DNS rebinding), is not.
 #[derive(Debug)]
@@ -117,7 +121,8 @@ fn seconds_to_wait(refusal: &Refusal) -> u64 {
     error.retry_after().map_or(1, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0))
 }
 
-fn status(kind: ErrorKind) -> StatusCode {
+/// What an error of this kind is answered with.
+pub(super) fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
@@ -142,14 +147,16 @@ pub(super) fn plain(status: StatusCode, kind: &str, message: &str) -> Response {
 /// The first and last of all: gives the request an id, refuses other hosts and origins, logs and counts.
 pub(super) async fn observe(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let (id, started) = (request_id(&request), Instant::now());
-    request.extensions_mut().insert(RequestId(id.as_str().into()));
     let under_way = (!sessions::is_open_ended(&request)).then(|| shared.under_way.token());
     // A method is a word of the client's choice.
     let method = request.method().as_str();
     let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("-");
     // Not the path that was asked for: it may be anything.
     let path = request.extensions().get::<axum::extract::MatchedPath>().map(|path| path.as_str().to_owned());
-    let span = tracing::info_span!("request", request_id = %id, method, path = path.as_deref().unwrap_or("-"));
+    let path = path.as_deref().unwrap_or("-");
+    let span = tracing::info_span!("request", request_id = %id, method, path, otel.kind = traces::SERVER);
+    traces::continue_from(&span, request.headers());
+    request.extensions_mut().insert(Known { id: id.as_str().into(), trace: Trace::of(&span) });
     let mut response = async {
         if !shared.guard.knows_host(&request) {
             return plain(StatusCode::MISDIRECTED_REQUEST, "unknown_host", "this host is not served; see http.hosts");
@@ -165,6 +172,10 @@ pub(super) async fn observe(State(shared): State<Arc<Shared>>, mut request: Requ
     shared.service.metrics().answered(status);
     let milliseconds = started.elapsed().as_secs_f64() * 1_000.0;
     span.in_scope(|| tracing::info!(status, milliseconds, "answered"));
+    traces::tell(&span, "http.response.status_code", i64::from(status));
+    if response.status().is_server_error() {
+        traces::fail(&span, status.to_string());
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -186,8 +197,8 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, n
         Ok(known) => known,
         Err(response) => return *response,
     };
-    if let Some(RequestId(id)) = request.extensions().get() {
-        caller = caller.for_request(Arc::clone(id));
+    if let Some(Known { id, trace }) = request.extensions().get() {
+        caller = caller.for_request(Arc::clone(id)).in_trace(trace.clone());
     }
     if let Err(after) = shared.rates.take(&identity.name, rate) {
         let error = Error::new(ErrorKind::RateLimited, "more requests than allowed").with_temporary(true);
@@ -219,9 +230,9 @@ pub(super) fn is_admin(shared: &Shared, request: &Request) -> bool {
     identify(shared, request).is_ok_and(|(_, caller, _)| caller.right() == Right::Admin)
 }
 
-type Known = (Identity, Caller, Option<u32>);
+type Identified = (Identity, Caller, Option<u32>);
 
-fn identify(shared: &Shared, request: &Request) -> Result<Known, Box<Response>> {
+fn identify(shared: &Shared, request: &Request) -> Result<Identified, Box<Response>> {
     let Some(tokens) = &shared.tokens else {
         let scope = shared.owner.memory().scope().clone();
         return Ok((Identity { name: String::new(), scope, hash: [0; 32] }, shared.owner.clone(), None));

@@ -17,9 +17,9 @@ use crate::service::{Caller, Refusal, Right};
 /// Whether the process is alive: always 200. How it is, for whoever may know.
 pub(super) async fn health(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let admin = super::guard::is_admin(&shared, &request);
-    Json(match shared.service.memory().health().await {
-        Ok(health) if admin => told(&health),
-        Ok(health) => json!({ "status": if is_well(&health) { "ok" } else { "degraded" } }),
+    Json(match &*shared.health.or_ask(shared.service.memory().health()).await {
+        Ok(health) if admin => told(health),
+        Ok(health) => json!({ "status": if is_well(health) { "ok" } else { "degraded" } }),
         Err(error) if admin => json!({ "status": "degraded", "store": { "error": error.to_string() } }),
         Err(_) => json!({ "status": "degraded" }),
     })
@@ -29,9 +29,9 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>, request: Request) 
 /// Whether it can serve.
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let tokens = shared.tokens.as_ref().and_then(|tokens| tokens.problem());
-    let store = shared.service.memory().store().health().await.err();
-    let status = if tokens.is_none() && store.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let store = if store.is_none() { "ok" } else { "does not answer" };
+    let store = shared.store.or_ask(shared.service.memory().store().health()).await;
+    let status = if tokens.is_none() && store.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let store = if store.is_ok() { "ok" } else { "does not answer" };
     let tokens = if tokens.is_none() { "ok" } else { "the changed file cannot be read; the tokens from before hold" };
     (status, Json(json!({ "ready": status == StatusCode::OK, "store": store, "tokens": tokens }))).into_response()
 }

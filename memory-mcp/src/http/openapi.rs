@@ -6,17 +6,24 @@ use serde_json::{Map, Value, json};
 use crate::operations::{TOOLS, Tool};
 
 /// Status codes that any operation may answer, and when.
-const ERRORS: [(&str, &str); 9] = [
+const ERRORS: [(&str, &str); 13] = [
     ("400", "An argument is wrong; the message names it"),
     ("401", "No valid token"),
     ("403", "The token has not the right"),
     ("404", "There is no such thing in the token's scope"),
+    ("408", "The body did not come in time"),
     ("409", "The thing has changed, is closed, or is held by another"),
     ("413", "The body is too large"),
+    ("421", "The host that the request names is not served"),
     ("429", "Too many requests; Retry-After says when to try again"),
     ("500", "It failed"),
     ("503", "It cannot be done now; try again"),
+    ("504", "It took too long; try again"),
+    ("507", "A quota of the scope, or the disk, is full"),
 ];
+
+/// Those that come without a word, since the request could not be taken in.
+const BARE: [(&str, &str); 2] = [("414", "The address is too long"), ("431", "The headers are too many or too long")];
 
 pub(super) async fn document() -> Json<Value> {
     let paths: Map<String, Value> = TOOLS.iter().map(|tool| (format!("/v1/{}", tool.name), path(tool))).collect();
@@ -43,6 +50,7 @@ fn path(tool: &Tool) -> Value {
     responses.insert("200".to_owned(), response("Done", &Value::Object(tool.output())));
     let error = json!({ "$ref": "#/components/schemas/Error" });
     responses.extend(ERRORS.map(|(status, when)| (status.to_owned(), response(when, &error))));
+    responses.extend(BARE.map(|(status, when)| (status.to_owned(), json!({ "description": when }))));
     json!({
         "post": {
             "operationId": tool.name,
@@ -76,4 +84,43 @@ fn error() -> Value {
             },
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_core::ErrorKind;
+
+    use super::*;
+    use crate::http::guard::status;
+
+    #[tokio::test]
+    async fn what_an_error_is_answered_with_is_in_the_document() {
+        let Json(document) = document().await;
+        let responses = &document["paths"]["/v1/recall"]["post"]["responses"];
+        for kind in [
+            ErrorKind::Invalid,
+            ErrorKind::NotFound,
+            ErrorKind::AlreadyExists,
+            ErrorKind::EpisodeClosed,
+            ErrorKind::Held,
+            ErrorKind::LeaseLost,
+            ErrorKind::Conflict,
+            ErrorKind::SpaceMismatch,
+            ErrorKind::Foreign,
+            ErrorKind::Corrupt,
+            ErrorKind::SchemaTooNew,
+            ErrorKind::SchemaEdited,
+            ErrorKind::ReadOnly,
+            ErrorKind::Full,
+            ErrorKind::QuotaExceeded,
+            ErrorKind::Busy,
+            ErrorKind::Overloaded,
+            ErrorKind::RateLimited,
+            ErrorKind::TimedOut,
+            ErrorKind::Unavailable,
+            ErrorKind::Io,
+        ] {
+            assert!(responses[status(kind).as_str()].is_object(), "{kind}");
+        }
+    }
 }

@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use memory_core::{Error, ErrorKind};
 use serde_json::{Map, Value};
-use tracing::Instrument as _;
 
 use super::guard::{plain, refused};
 use crate::operations::Tool;
@@ -27,9 +26,7 @@ pub(super) async fn call(Extension(caller): Extension<Caller>, Path(name): Path<
             return refused(&Refusal::Failed(Error::new(ErrorKind::Invalid, what)));
         }
     };
-    // Done to the end, also when the client goes away.
-    let done = tokio::spawn(async move { tool.call(arguments, &caller).await }.in_current_span()).await;
-    match done {
+    match tool.begin(arguments, caller).await {
         Ok(Ok(reply)) => Json(reply.json).into_response(),
         Ok(Err(refusal)) => refused(&refusal),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the call ended without an answer"),

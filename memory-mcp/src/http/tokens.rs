@@ -10,18 +10,20 @@
 //! expires_at = 2027-01-01T00:00:00Z # never if absent
 //! rate_per_minute = 600             # http.rate_per_minute if absent
 //! ```
+//!
+//! `knowhow token new` makes such a row.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use memory_core::{Error, ErrorKind, Result, Scope, Source, Trust};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::hex::from_hex;
+use crate::hex::{from_hex, to_hex};
 use crate::service::Right;
 
 /// How often it is looked whether the file has changed.
@@ -38,13 +40,13 @@ pub(super) struct Token {
     pub(super) rate_per_minute: Option<u32>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     token: Vec<Row>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
     name: String,
@@ -55,6 +57,63 @@ struct Row {
     trust: Option<String>,
     expires_at: Option<toml::value::Datetime>,
     rate_per_minute: Option<u32>,
+}
+
+/// A new token. Its own text is nowhere else.
+#[derive(Clone)]
+pub struct NewToken {
+    /// What its owner presents.
+    pub token: String,
+    /// As whose it is known.
+    pub name: String,
+    /// By what the file of tokens knows it.
+    pub hash: String,
+    /// The lines of the file of tokens that let it in.
+    pub lines: String,
+}
+
+impl NewToken {
+    /// A token of 256 random bits for a scope, with a right, until then; without a name it is named after its hash.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a name beyond the limits, and for a moment that is past or that no file can name;
+    /// [`Io`](ErrorKind::Io) if the operating system has no random bits.
+    pub fn new(name: Option<String>, scope: &Scope, right: Right, expires_at: Option<DateTime<Utc>>) -> Result<Self> {
+        let written = |at: DateTime<Utc>| {
+            let written = at.to_rfc3339_opts(SecondsFormat::Secs, true).parse().ok().filter(|_| at > Utc::now());
+            written.ok_or_else(|| Error::invalid("expires", at, "a moment to come, before the year 10000"))
+        };
+        let expires_at = expires_at.map(written).transpose()?;
+        if let Some(name) = name.iter().find(|name| name.contains(char::is_control)) {
+            return Err(Error::invalid("name", format!("{name:?}"), "1 to 128 bytes, without control characters"));
+        }
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::new(ErrorKind::Io, "there are no random bits").with_source(error))?;
+        let token = format!("knowhow_{}", to_hex(&random));
+        let hash = to_hex(&Sha256::digest(&token));
+        let row = Row {
+            name: name.unwrap_or_else(|| format!("token-{}", &hash[..8])),
+            hash: Some(hash.clone()),
+            token: None,
+            scope: scope.to_string(),
+            right: right.as_str().to_owned(),
+            trust: None,
+            expires_at,
+            rate_per_minute: None,
+        };
+        let name = self::token(row.clone()).map_err(|what| Error::new(ErrorKind::Invalid, what))?.source.name;
+        let lines = toml::to_string(&File { token: vec![row] }).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "the token cannot be written as TOML").with_source(error)
+        })?;
+        Ok(Self { token, name, hash, lines })
+    }
+}
+
+impl std::fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewToken").field("name", &self.name).field("hash", &self.hash).finish_non_exhaustive()
+    }
 }
 
 /// The tokens of a file, which may change while they are used.
@@ -179,7 +238,7 @@ fn token(row: Row) -> Result<Token, String> {
         return Err("rate_per_minute is 0".to_owned());
     }
     if row.name.is_empty() || row.name.len() > 128 {
-        return Err("name is not of 1 to 128 bytes".to_owned());
+        return Err(format!("name has {} bytes; allowed: 1 to 128", row.name.len()));
     }
     Ok(Token {
         source: Source { name: row.name, trust: trust.ok_or("trust is neither trusted nor untrusted")? },

@@ -20,3 +20,4 @@ mod sqld;
 mod statistics;
 #[cfg(target_os = "linux")]
 mod terminal;
+mod token;

@@ -68,7 +68,7 @@ fn arguments_that_are_not_understood_end_with_2() {
 fn help_names_all_commands_and_exit_codes() {
     let place = Place::new();
     let help = place.told(&["--help"]);
-    let commands = "mcp serve episodes knowledge stats health doctor config cache sync backup restore migrate cleanup reembed \
+    let commands = "mcp serve episodes knowledge stats health doctor token config cache sync backup restore migrate cleanup reembed \
                     rebuild demo completions";
     for command in commands.split_whitespace() {
         assert!(help.lines().any(|line| line.starts_with(&format!("  {command} "))), "no {command} in {help}");
@@ -105,4 +105,27 @@ fn nobody_need_read_on() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
+}
+
+/// Set by this program's own name or by the standard one: whoever wants traces and cannot have them is told so.
+#[test]
+fn an_endpoint_of_traces_is_checked() {
+    let place = Place::new();
+    let wrong = if cfg!(feature = "otel") { "http://HOST" } else { "--features otel" };
+    for endpoint in ["localhost:4318", "grpc://localhost:4317", "http://me:pass@localhost"] {
+        let ran = place.run(&["stats", "--set", &format!("log.otlp_endpoint={endpoint}")]);
+        ran.failed(3, &format!("log.otlp_endpoint (command line): is {endpoint:?}; allowed: "));
+        assert!(ran.err.contains(wrong), "{ran:?}");
+    }
+    let standard = |arguments: &[&str]| {
+        let mut command = place.knowhow(arguments);
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318").output().unwrap()
+    };
+    let output = standard(&["config", "check"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{told}");
+    assert_eq!(output.status.success(), cfg!(feature = "otel"), "{told}");
+    assert_eq!(told.contains("--features otel"), !cfg!(feature = "otel"), "{told}");
+    let output = standard(&["config", "check", "--set", "log.otlp_endpoint="]);
+    assert!(output.status.success(), "who says nothing on the command line has none: {output:?}");
 }

@@ -4,10 +4,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use memory_core::testkit::{Fault, Gate, Operation};
+use memory_core::{InMemoryStore, Memory};
 use serde_json::json;
 
-use crate::client::Client;
+use crate::client::{Client, hello};
+use crate::inside::Inside;
 use crate::server::{Server, WRITER, read, until};
 
 #[test]
@@ -64,6 +68,36 @@ fn mcp_requests_under_way_are_answered_and_streams_end() {
     let server = Server::start(folder, &["--set", "scope=acme"]);
     let found = server.call("", "find_notes", &json!({})).json();
     assert_eq!(found["notes"][0]["text"], "written at the last moment", "{found}");
+}
+
+/// A write that has begun is done before the memory is closed, though its client hung up.
+#[test]
+fn writes_whose_clients_have_gone_are_done() {
+    let note = json!({ "text": "written for nobody" });
+    let call = json!({ "name": "store_note", "arguments": note });
+    let call = json!({ "jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": call }).to_string();
+    let accept = "Content-Type: application/json\nAccept: application/json, text/event-stream";
+    for (line, body) in [("POST /v1/store_note", note.to_string()), ("POST /mcp", call)] {
+        let server = Inside::start();
+        let session = server.request("POST /mcp", accept, &hello().to_string()).headers["mcp-session-id"].clone();
+        let gate = Gate::new();
+        server.store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
+        let stream = server.send(line, &format!("{accept}\nMcp-Session-Id: {session}"), &body);
+        server.runtime.block_on(gate.reached());
+        drop(stream);
+        let (store, service, address) = (Arc::clone(&server.store), Arc::clone(&server.service), server.address);
+        let (runtime, served) = server.end();
+        until(|| TcpStream::connect(address).is_err());
+        // Longer than a server takes to close the memory that waits for nobody.
+        thread::sleep(Duration::from_secs(1));
+        assert!(store.calls(Operation::Close) == 0 && !served.is_finished(), "{line}");
+        gate.open();
+        runtime.block_on(served).unwrap().unwrap();
+        assert_eq!(store.calls(Operation::Close), 1, "{line}");
+        let other = runtime.block_on(Memory::builder().store(InMemoryStore::new()).build()).unwrap();
+        let counted = runtime.block_on(service.metrics().text(&other)).unwrap();
+        assert!(counted.contains("{operation=\"store_note\",outcome=\"ok\"} 1"), "{line}: {counted}");
+    }
 }
 
 /// Steps that were acknowledged before they were on disk are written when the server ends.

@@ -9,6 +9,7 @@ mod client;
 mod conformance;
 mod ending;
 mod fields;
+mod inside;
 #[path = "../clients/installed.rs"]
 mod installed;
 mod leaks;

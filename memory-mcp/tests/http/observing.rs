@@ -1,8 +1,13 @@
 //! Health, readiness, metrics: each moves with what it tells of.
 
+use std::thread;
+
+use memory_core::testkit::{Fault, Gate, Operation};
+use memory_core::{Error, ErrorKind};
 use serde_json::json;
 
-use crate::server::Server;
+use crate::inside::Inside;
+use crate::server::{Server, until};
 
 #[test]
 fn metrics_move() {
@@ -44,4 +49,29 @@ fn health_tells_of_the_jobs() {
     assert_eq!((&health["status"], &health["store"]["episodes"]), (&json!("ok"), &json!(0)));
     assert!(health["jobs"].as_array().unwrap().iter().any(|job| job["name"] == "projection"));
     assert_eq!(server.request("GET /ready", "", "").json(), json!({ "ready": true, "store": "ok", "tokens": "ok" }));
+}
+
+/// Probes at the same time ask the store once, and so do those of the next moment, whatever it says; then it is asked again.
+#[test]
+fn probes_share_an_answer() {
+    let server = Inside::start();
+    let asked = || server.asked(Operation::Health);
+    let probe = |path: &str| server.request(&format!("GET {path}"), "", "").body;
+    for (path, well, ill) in [("/health", "\"ok\"", "degraded"), ("/ready", "true", "does not answer")] {
+        let (before, gate) = (asked(), Gate::new());
+        server.store.script_next(Operation::Health, Fault::Hold(gate.clone()));
+        thread::scope(|scope| {
+            let probes: Vec<_> = (0..200).map(|_| scope.spawn(|| probe(path))).collect();
+            server.runtime.block_on(gate.reached());
+            gate.open();
+            assert!(probes.into_iter().all(|probe| probe.join().unwrap().contains(well)), "{path}");
+        });
+        // A slow machine may take longer than the moment.
+        assert!(asked() - before < 5, "{path}: {}", asked() - before);
+        server.store.script_next(Operation::Health, Fault::Before(Error::new(ErrorKind::Io, "scripted")));
+        until(|| probe(path).contains(ill));
+        until(|| probe(path).contains(well));
+    }
+    let (runtime, served) = server.end();
+    runtime.block_on(served).unwrap().unwrap();
 }

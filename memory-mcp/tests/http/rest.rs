@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::server::Server;
+use crate::server::{READER, SLOW, Server, WRITER};
 
 #[test]
 fn an_episode_can_be_told_and_recalled() {
@@ -50,6 +50,44 @@ fn requests_have_ids() {
     let (_, log) = server.end();
     let called = log.lines().find(|line| line.contains("\"called\"") && line.contains("abc-2"));
     assert!(called.is_some_and(|line| line.contains("find_notes") && line.contains("default")), "{log}");
+}
+
+/// Each as it can be had; those of kinds of errors are told by the unit test of the document.
+#[test]
+fn every_status_of_an_operation_is_in_the_document() {
+    let server = Server::with_tokens();
+    let token = |token: &str| format!("Authorization: Bearer {token}");
+    let (slow, writer) = (token(SLOW), token(WRITER));
+    let note = "{\"text\": \"x\"}";
+    let request = |headers: &str, body: &str| server.request("POST /v1/store_note", headers, body).status;
+    let post = format!("POST /v1/store_note HTTP/1.1\r\nHost: {}\r\n{writer}\r\n", server.address);
+    let raw = |rest: &str| server.raw(format!("{post}{rest}").as_bytes()).unwrap().status;
+    let closed = || {
+        let episode = server.call(WRITER, "start_episode", &json!({ "task": "x" })).json()["episode"].clone();
+        let end = json!({ "episode": episode, "outcome": { "verdict": "success" } });
+        server.call(WRITER, "complete_episode", &end);
+        server.call(WRITER, "record_step", &json!({ "episode": episode, "step": { "tool": "x" } })).status
+    };
+    let limited = || (0..100).map(|_| request(&slow, note)).find(|status| *status == 429).unwrap_or_default();
+    let long = format!("POST /v1/{} HTTP/1.1\r\nHost: {}\r\n\r\n", "x".repeat(70_000), server.address);
+    let statuses = [
+        (200, request(&writer, note)),
+        (400, request(&writer, "{}")),
+        (401, request("", note)),
+        (403, request(&token(READER), note)),
+        (404, server.call(WRITER, "get_note", &json!({ "id": uuid::Uuid::nil() })).status),
+        (408, raw("Content-Length: 9\r\n\r\n{")),
+        (409, closed()),
+        (413, raw("Content-Length: 99999999\r\n\r\n")),
+        (414, server.raw(long.as_bytes()).unwrap().status),
+        (421, raw("Host: other.example\r\n\r\n")),
+        (429, limited()),
+        (431, raw(&format!("{}\r\n", "X: x\r\n".repeat(100)))),
+    ];
+    for (expected, status) in statuses {
+        assert_eq!(status, expected);
+        assert!(server.documents(status), "{status}");
+    }
 }
 
 /// Checked by PyPI's openapi-spec-validator, if the clients are installed.

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,7 @@ pub(crate) struct Server {
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
     pub(crate) folder: Arc<TempDir>,
+    documented: OnceLock<Vec<u16>>,
     log: Arc<Mutex<String>>,
     reading: Option<JoinHandle<()>>,
 }
@@ -146,7 +147,7 @@ impl Server {
                 kept.lock().unwrap().push_str(&format!("{line}\n"));
             }
         });
-        Self { child, address, folder, log, reading: Some(reading) }
+        Self { child, address, folder, documented: OnceLock::new(), log, reading: Some(reading) }
     }
 
     pub(crate) fn tokens(&self) -> PathBuf {
@@ -180,7 +181,19 @@ impl Server {
     /// An operation, by whoever has this token.
     pub(crate) fn call(&self, token: &str, operation: &str, arguments: &Value) -> Answer {
         let headers = format!("Authorization: Bearer {token}\nContent-Type: application/json");
-        self.request(&format!("POST /v1/{operation}"), &headers, &arguments.to_string())
+        let answer = self.request(&format!("POST /v1/{operation}"), &headers, &arguments.to_string());
+        assert!(self.documents(answer.status), "{answer:?}");
+        answer
+    }
+
+    /// Whether the OpenAPI document has this among the status codes of operations.
+    pub(crate) fn documents(&self, status: u16) -> bool {
+        let known = self.documented.get_or_init(|| {
+            let document = self.request("GET /openapi.json", "", "").json();
+            let responses = &document["paths"]["/v1/store_note"]["post"]["responses"];
+            responses.as_object().unwrap().keys().map(|status| status.parse().unwrap()).collect()
+        });
+        known.contains(&status)
     }
 
     pub(crate) fn get(&self, token: &str, path: &str) -> Answer {
