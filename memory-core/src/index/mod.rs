@@ -258,7 +258,7 @@ impl HybridIndex {
     /// [validated](Search::validate). `vector_of` reads the vector of a record that was added
     /// [without](Entry::without_vector), or came from a snapshot.
     ///
-    /// By vector, the nearest 100 + 10 k by their codes are compared in full, half as many again for each tenfold of 10,000
+    /// By vector, the nearest 150 + 5 k by their codes are compared in full, half as many again for each tenfold of 10,000
     /// records in the scope, and all of them where no more pass the filters. Measured recall of the best ten, on 384 dimensions
     /// in 200 clusters (`recall-table` of memory-benches): 1.000 of 10,000 records, 0.995 of 100,000, 0.962 of a million.
     pub fn search(&self, search: &Search, vector_of: impl Fn(&Key) -> Option<Vector>) -> Vec<Hit> {
@@ -327,7 +327,7 @@ impl ScopeIndex {
             return usize::MAX;
         }
         let tens = (self.documents.len() as f64 / 10_000.0).log10().max(0.0);
-        let depth = (100 + 10 * search.k) as f64 * 1.5_f64.powf(tens);
+        let depth = (150 + 5 * search.k) as f64 * 1.5_f64.powf(tens);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 200 to a few thousand")]
         let depth = depth as usize;
         depth
