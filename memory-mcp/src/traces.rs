@@ -20,5 +20,8 @@ pub(crate) use absent::{Trace, continue_from, fail, tell};
 #[cfg(feature = "otel")]
 pub(crate) use trace::{Trace, continue_from, fail, tell};
 
+/// Whether there is an export.
+pub const CAN_BE_EXPORTED: bool = cfg!(feature = "otel");
+
 /// What a span of a request is to a collector; in a log it says nothing.
 pub(crate) const SERVER: Option<&str> = if cfg!(feature = "otel") { Some("server") } else { None };

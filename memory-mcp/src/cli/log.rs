@@ -1,7 +1,7 @@
 //! The log, on stderr: nothing but the protocol is on stdout. And the spans that a collector gets.
 
 use memory_mcp::config::{Config, Origin, Problem, Setting, Value};
-use memory_mcp::traces::{Endpoint, Export};
+use memory_mcp::traces::{self, Endpoint, Export};
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -22,6 +22,8 @@ pub(super) struct Log {
     wanted: bool,
     endpoint: Option<Endpoint>,
     service: String,
+    /// Whether the environment names an endpoint to which nothing can go.
+    deaf: bool,
 }
 
 impl Log {
@@ -36,7 +38,9 @@ impl Log {
             "json" => Some(true),
             _ => None,
         });
-        let endpoint = config.parse("log.otlp_endpoint", Endpoint::ALLOWED, Endpoint::parse);
+        let deaf = !traces::CAN_BE_EXPORTED && config.values().any(is_inherited_endpoint);
+        let endpoint =
+            if deaf { Ok(None) } else { config.parse("log.otlp_endpoint", Endpoint::ALLOWED, Endpoint::parse) };
         let said = |setting: &Setting, value: &Value| setting.key == "log.level" && value.origin != Origin::Default;
         let wanted = config.values().any(|(setting, value)| said(setting, value));
         match (filter, json, endpoint) {
@@ -46,6 +50,7 @@ impl Log {
                 wanted,
                 endpoint,
                 service: config.get("log.otlp_service").to_owned(),
+                deaf,
             }),
             (filter, json, endpoint) => Err([filter.err(), json.err(), endpoint.err()].into_iter().flatten().collect()),
         }
@@ -67,8 +72,19 @@ impl Log {
             export.as_ref().map(|export| export.layer().with_filter(ours.and(filter_fn(|what| what.is_span()))));
         let started = tracing_subscriber::registry().with(log.with_filter(self.filter)).with(spans).try_init();
         started.map_err(|error| Failure::Other(error.to_string()))?;
+        if self.deaf && serves {
+            tracing::warn!(
+                "no spans go to OTEL_EXPORTER_OTLP_ENDPOINT: this program was built without --features otel"
+            );
+        }
         Ok(export)
     }
+}
+
+/// Whether it is the endpoint that a whole environment has, and not one that was meant for this program.
+fn is_inherited_endpoint((setting, value): (&Setting, &Value)) -> bool {
+    let inherited = matches!(&value.origin, Origin::Environment(name) if setting.also == Some(name.as_str()));
+    inherited && setting.key == "log.otlp_endpoint"
 }
 
 fn filter(text: &str) -> Option<EnvFilter> {
