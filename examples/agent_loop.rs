@@ -27,13 +27,13 @@ const TOOLS: [(&str, &str); 6] = [
     ("run", "./run.sh"),
     ("unlock", "rm lock"),
     ("make folder", "mkdir out"),
-    ("restore settings", "cp settings.default settings"),
+    ("restore settings", "test ! -e settings && cp settings.default settings"),
     ("make executable", "test ! -x run.sh && chmod +x run.sh"),
     ("fetch input", "test ! -e input && echo 1 2 3 > input"),
 ];
 
 /// What is wrong with a folder: a command that breaks it.
-const FAULTS: [&str; 5] = ["touch lock", "rmdir out", "rm settings", "chmod -x run.sh", "rm input"];
+const FAULTS: [&str; 5] = ["touch lock", "rm -r out", "rm settings", "chmod -x run.sh", "rm input"];
 
 const SCRIPT: &str = r#"#!/bin/sh
 fail() { echo "error: $1" >&2; exit 1; }
@@ -95,7 +95,7 @@ async fn solve(memory: &Memory, name: &str, fault: &str, random: &mut StdRng) ->
         let left: Vec<&str> = TOOLS[1..].iter().map(|(name, _)| *name).filter(|name| !tried.contains(*name)).collect();
         let any = left.choose(random).map(|name| (*name).to_owned());
         let tool = read.or(suggested.into_iter().next()).or(any).ok_or("nothing is left to try")?;
-        // A command that fails was of no use; one that goes well was, if the script then says something else.
+        // Each repair fails where there is nothing to repair.
         let helped = act(&mut episode, folder.path(), &tool).await?.is_ok();
         useless += u32::from(!helped);
         tried.insert(tool);

@@ -39,8 +39,8 @@ struct JournalStore {
 struct State {
     /// All that was committed. Readers see it only while nobody writes, so nothing that is not yet in the file.
     memory: InMemoryStore,
-    /// The end of the journal; locked until it is dropped.
-    file: File,
+    /// The end of the journal; locked until it is dropped, as it is when the store is closed.
+    file: Option<File>,
 }
 
 /// One line of the journal.
@@ -154,7 +154,7 @@ impl JournalStore {
             let entries: Vec<Entry> = serde_json::from_slice(line).map_err(|error| corrupt(&error))?;
             memory.commit(&replayed(entries)).await.map_err(|error| corrupt(&error))?;
         }
-        Ok(Self { state: Arc::new(RwLock::new(State { memory, file: File::from_std(file) })) })
+        Ok(Self { state: Arc::new(RwLock::new(State { memory, file: Some(File::from_std(file)) })) })
     }
 }
 
@@ -188,8 +188,9 @@ impl State {
     async fn append(&mut self, entries: &[Entry]) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(entries)?;
         line.push(b'\n');
-        self.file.write_all(&line).await?;
-        self.file.sync_data().await
+        let file = self.file.as_mut().ok_or(std::io::ErrorKind::NotConnected)?;
+        file.write_all(&line).await?;
+        file.sync_data().await
     }
 }
 
@@ -233,7 +234,9 @@ impl MemoryStore for JournalStore {
     }
 
     async fn close(&self) -> Result<()> {
-        self.state.write().await.memory.close().await
+        let mut state = self.state.write().await;
+        state.file = None;
+        state.memory.close().await
     }
 }
 

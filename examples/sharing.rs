@@ -1,12 +1,13 @@
-//! Two agents with scopes of their own in one store, and what each learns of the other.
+//! Agents with scopes of their own, and what each learns of the other.
 //!
 //! ```sh
 //! cargo run --example sharing
 //! ```
 //!
 //! What an agent does stays in its scope. Three ways lead out of it: a note told in the tenant's scope is read by all of its agents; an
-//! export is imported as hearsay, which is kept apart; or it is imported as trusted, and then counts like work of one's own. The
-//! program fails if one agent knows something too early, or too late. Two stores that become one are in `merge`.
+//! export is imported into another store as hearsay, which is kept apart; or as trusted, and then counts like work of one's own. (Within one
+//! store an episode has one scope.) The program fails if one agent knows something too early, or too late. How two memories become
+//! one, and what that costs, is in `merge`.
 
 use std::process::ExitCode;
 
@@ -58,22 +59,25 @@ async fn run() -> Result<(), AnyError> {
     let mut export = Vec::new();
     let told = anna.export(&mut export).await?;
     println!("     an export has {} bytes: {} episodes, {} notes", export.len(), told.episodes, told.notes);
-    let hearsay = team.in_scope(tenant.agent("carla")?).from_source(Source::untrusted("anna"))?;
+    let elsewhere =
+        |name: &str| Ok::<_, AnyError>(Memory::builder().store(InMemoryStore::new()).scope(tenant.agent(name)?));
+    let hearsay = elsewhere("carla")?.build().await?.from_source(Source::untrusted("anna"))?;
     hearsay.import(&export[..], &ImportOptions::new()).await?;
     check(after_failing(&hearsay).await?.is_none(), "what an untrusted source did is not suggested")?;
     check(!hearsay.quarantined().await?.is_empty(), "but kept, until own work confirms it")?;
 
-    let tried = ben.import(&export[..], &ImportOptions::new().dry_run()).await?;
+    let dan = elsewhere("dan")?.build().await?;
+    let tried = dan.import(&export[..], &ImportOptions::new().dry_run()).await?;
     check(
-        tried.episodes == told.episodes && after_failing(&ben).await?.is_none(),
+        tried.episodes == told.episodes && after_failing(&dan).await?.is_none(),
         "a dry run tells, and does nothing",
     )?;
-    ben.import(&export[..], &ImportOptions::new()).await?;
+    dan.import(&export[..], &ImportOptions::new()).await?;
     check(
-        after_failing(&ben).await?.as_deref() == Some("migrate"),
+        after_failing(&dan).await?.as_deref() == Some("migrate"),
         "what is imported as trusted counts like own work",
     )?;
-    let again = ben.import(&export[..], &ImportOptions::new()).await?;
+    let again = dan.import(&export[..], &ImportOptions::new()).await?;
     check(again.episodes + again.notes + again.merged == 0, "importing twice is importing once")?;
     team.close().await?;
     Ok(())
