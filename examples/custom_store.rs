@@ -43,7 +43,8 @@ struct State {
     file: Option<File>,
 }
 
-/// One line of the journal.
+/// One change of a batch; a line of the journal is a list of them.
+#[expect(clippy::large_enum_variant, reason = "entries live as long as a line is written or read")]
 #[derive(Debug, Serialize, Deserialize)]
 enum Entry {
     PutSpace(VectorSpace),
