@@ -27,6 +27,11 @@ pub use embedder::EmbedderChoice;
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
+/// The steps of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide.md")]
+mod guide {}
+
 /// Whatever can go wrong in an example.
 pub type AnyError = Box<dyn std::error::Error>;
 
