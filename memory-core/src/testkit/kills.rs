@@ -116,6 +116,8 @@ struct Kills {
 struct Writer {
     number: usize,
     dice: Dice,
+    /// The number that the last child began with.
+    first: usize,
     /// Complete episodes.
     done: BTreeSet<usize>,
     /// How many steps of the open episodes.
@@ -126,18 +128,21 @@ struct Writer {
 impl Writer {
     fn new(number: usize) -> Self {
         let dice = Dice::new(SEED + 104_729 * number as u64);
-        Self { number, dice, done: BTreeSet::new(), open: BTreeMap::new(), kills: Kills::default() }
+        let (first, done, open) = (number * NUMBERS, BTreeSet::new(), BTreeMap::new());
+        Self { number, dice, first, done, open, kills: Kills::default() }
     }
 
-    /// A number that no child has used: the last one may have used one more than it was answered.
+    /// A number that no child has used: the last one may have used one more than it was answered, also if it was answered none.
     fn unused(&self) -> usize {
-        self.done.iter().chain(self.open.keys()).max().map_or(self.number * NUMBERS + 1, |last| last + 2)
+        let answered = self.done.iter().chain(self.open.keys()).max();
+        answered.map_or(0, |last| last + 2).max(self.first + 1)
     }
 
     /// Starts a child and kills it at a random moment: a little while after a random line, which every other time is the start
     /// of a projection. Takes in all that it printed. `alive` counts the children of all writers.
     fn kill_a_child(&mut self, test: &str, path: &Path, turn: usize, alive: &AtomicUsize) {
-        let (first, hours) = (self.unused().to_string(), turn.to_string());
+        self.first = self.unused();
+        let (first, hours) = (self.first.to_string(), turn.to_string());
         let variables = [("STORE", path.to_str().unwrap()), ("FIRST", &first), ("TURN", &hours)];
         let mut child = process::spawn(test, &variables);
         alive.fetch_add(1, Ordering::SeqCst);
