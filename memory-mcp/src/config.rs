@@ -67,7 +67,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("http.tokens", "", "file of bearer tokens; without, whoever reaches the server is its owner"),
     setting("http.hosts", "", "hosts that requests may name besides localhost, separated by commas"),
     setting("http.origins", "", "origins of web pages that may send requests, separated by commas"),
-    setting("http.rate_per_minute", "6000", "requests a minute for each token that has no rate of its own; those of ten seconds may come at once"),
+    setting(
+        "http.rate_per_minute",
+        "6000",
+        "requests a minute for each token that has no rate of its own; those of ten seconds may come at once",
+    ),
     setting("http.max_body_bytes", "4194304", "largest body of a request: 1024 to 67108864"),
     setting("log.level", "warn", "error, warn, info, debug or trace; or a filter such as memory_mcp=debug"),
     setting("log.format", "text", "text or json, on stderr"),
