@@ -73,7 +73,7 @@ fn opens_tag(c: char, after: &str) -> bool {
 /// Whether a character is seen by a model and not by a human, or moves what is around it: the control and format characters and
 /// the line and paragraph separators of Unicode (categories Cc, Cf, Zl, Zp), and what else is not displayed unless it is supported
 /// (Default_Ignorable_Code_Point), such as variation selectors, which can carry hidden text. As of Unicode 16.
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(u32::from(c),
             0xAD | 0x34F | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x890..=0x891 | 0x8E2 | 0x115F..=0x1160
@@ -83,40 +83,11 @@ fn is_invisible(c: char) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// Reads a quote at the beginning of a text, strictly: the text that was quoted, and what comes after the closing quote.
-    pub(crate) fn read(quote: &str) -> Option<(String, &str)> {
-        let (mut text, mut rest) = (String::new(), quote.strip_prefix('"')?);
-        loop {
-            let c = rest.chars().next()?;
-            rest = &rest[c.len_utf8()..];
-            text.push(match c {
-                '"' => return Some((text, rest)),
-                '\\' => {
-                    let kind = rest.chars().next()?;
-                    rest = &rest[kind.len_utf8()..];
-                    match kind {
-                        '"' | '\\' => kind,
-                        'n' => '\n',
-                        'r' => '\r',
-                        't' => '\t',
-                        'u' => {
-                            let (code, after) = rest.strip_prefix('{')?.split_once('}')?;
-                            rest = after;
-                            char::from_u32(u32::from_str_radix(code, 16).ok()?)?
-                        }
-                        _ => return None,
-                    }
-                }
-                c if is_invisible(c) => return None,
-                c => c,
-            });
-        }
-    }
+    use crate::testkit::prompts::read;
 
     fn quoted(text: &str) -> String {
         Quoted(text).to_string()

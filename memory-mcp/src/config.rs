@@ -198,7 +198,14 @@ impl Config {
         };
         match text.parse::<toml::Table>() {
             Ok(table) => self.take("", &table, path, problems),
-            Err(error) => problems.push(wrong(error.to_string().trim_end().to_owned())),
+            Err(error) => {
+                // As text, the error has the line itself, which may be that of a secret.
+                let line = error
+                    .span()
+                    .and_then(|span| text.get(..span.start))
+                    .map_or(1, |before| before.matches('\n').count() + 1);
+                problems.push(wrong(format!("line {line}: {}", error.message())));
+            }
         }
     }
 
@@ -367,5 +374,12 @@ mod tests {
         assert_eq!((config.get("store.token"), config.shown("store.token")), ("hush", "(hidden)"));
         let problem = config.parse("store.token", "nothing", |_| None::<()>).unwrap_err();
         assert!(!problem.to_string().contains("hush"));
+        // What is no TOML was told with its whole line.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("knowhow.toml");
+        std::fs::write(&path, "[store]\ntoken = \"hush\n").unwrap();
+        let problems = Config::load(Some(&path), none, &[]).1;
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert!(problem.what.starts_with("line 2: ") && !problem.what.contains("hush"), "{problem}");
     }
 }

@@ -65,14 +65,19 @@ impl Encoded {
         let mut bytes = Vec::with_capacity(self.bytes.len() + CHECKSUM);
         bytes.extend_from_slice(&self.bytes);
         bytes[VERSION].copy_from_slice(&version.0.to_le_bytes());
-        let checksum = xxh3_64_with_seed(&bytes, self.seed);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        bytes
+        sealed(bytes, self.seed)
     }
 }
 
+/// All that comes before the checksum, and the checksum.
+pub(crate) fn sealed(mut bytes: Vec<u8>, seed: u64) -> Vec<u8> {
+    let checksum = xxh3_64_with_seed(&bytes, seed);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
 /// The key's part in the checksum of what is stored under it.
-fn seed(key: &Key) -> u64 {
+pub(crate) fn seed(key: &Key) -> u64 {
     xxh3_64(&key_bytes(key))
 }
 
@@ -231,9 +236,7 @@ fn get<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Unfit> {
 pub(crate) fn encode_vector(key: &Key, vector: &Vector) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(vector.dimensions() * size_of::<f32>() + CHECKSUM);
     bytes.extend(vector.as_slice().iter().flat_map(|component| component.to_le_bytes()));
-    let checksum = xxh3_64_with_seed(&bytes, seed(key));
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes
+    sealed(bytes, seed(key))
 }
 
 /// What is stored instead of the vector of a record that has none: no floats, and their checksum.

@@ -5,6 +5,9 @@ mod codec;
 mod config;
 mod error;
 mod file;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index_file;
 mod read;
 mod searching;

@@ -5,6 +5,9 @@ mod codec;
 mod config;
 mod encryption;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod indexing;
 mod learned;
 mod maintenance;

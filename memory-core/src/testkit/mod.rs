@@ -12,6 +12,7 @@
 //! - [`kills`]: processes that are killed while they record, learn, or make their file.
 //! - [`FaultyStore`] and [`FaultyEmbedder`]: fail, hold and count calls by a script.
 //! - [`ManualClock`]: time that moves when it is told to.
+//! - [`prompts`]: whether what was recalled stands in a prompt as it should, and nothing breaks out of its quotes.
 //! - [`process`]: the same test in another process, to reopen what it stored or to be killed.
 //!
 //! Everything here panics when a test is to fail.
@@ -32,6 +33,7 @@ pub mod generated;
 pub mod invariants;
 pub mod kills;
 pub mod process;
+pub mod prompts;
 pub mod samples;
 
 pub use clock::ManualClock;

@@ -79,11 +79,9 @@ fn refused(key: &Key, bytes: &[u8], vector: Option<Vector>) -> String {
 }
 
 /// The bytes with a checksum that fits this key, as if by someone who knows of it.
-fn sealed(key: &Key, mut bytes: Vec<u8>) -> Vec<u8> {
-    let end = bytes.len() - CHECKSUM;
-    let checksum = xxh3_64_with_seed(&bytes[..end], seed(key)).to_le_bytes();
-    bytes[end..].copy_from_slice(&checksum);
-    bytes
+fn resealed(key: &Key, mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.truncate(bytes.len() - CHECKSUM);
+    sealed(bytes, seed(key))
 }
 
 /// How many bytes a record has beside the header and its scope.
@@ -176,11 +174,11 @@ fn a_record_of_another_key_is_refused() {
             assert!(refused(&key, &bytes, vector_of(record)).contains("checksum"));
             assert!(version(&key, &bytes).is_err() && scope(&key, &bytes).is_err());
             // And by the key within, if somebody mends that. Patterns and habits have one form; their kind tells.
-            refused(&key, &sealed(&key, bytes), vector_of(record));
+            refused(&key, &resealed(&key, bytes), vector_of(record));
         }
     }
     let other = Key::Episode(samples::episode_id(2));
-    let message = refused(&other, &sealed(&other, bytes(&samples::logged(samples::episode(1, "x")))), None);
+    let message = refused(&other, &resealed(&other, bytes(&samples::logged(samples::episode(1, "x")))), None);
     assert!(message.contains("it is Episode(EpisodeId(00000000-0000-0000-0000-000000000001))"), "{message}");
 }
 
@@ -198,12 +196,12 @@ fn a_newer_format_is_told_apart_from_damage() {
     let mut bytes = bytes(&record);
     bytes[0] = 2;
     refused(&record.key(), &bytes, None);
-    let error = decode(&record.key(), &sealed(&record.key(), bytes), None).unwrap_err();
+    let error = decode(&record.key(), &resealed(&record.key(), bytes), None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SchemaTooNew);
     assert!(error.to_string().contains("has format 2; this version of the library reads up to 1"), "{error}");
     let mut bytes = self::bytes(&record);
     bytes[0] = 0;
-    refused(&record.key(), &sealed(&record.key(), bytes), None);
+    refused(&record.key(), &resealed(&record.key(), bytes), None);
 }
 
 /// Every cut, every flipped bit of every kind of record, and bytes behind it.
@@ -236,7 +234,7 @@ proptest! {
         for (byte, garbage) in bytes[place..].iter_mut().zip(garbage) {
             *byte = garbage;
         }
-        if let Ok(stored) = decode(&record.key(), &sealed(&record.key(), bytes), vector_of(&record)) {
+        if let Ok(stored) = decode(&record.key(), &resealed(&record.key(), bytes), vector_of(&record)) {
             prop_assert_eq!(stored.record.key(), record.key());
         }
     }
@@ -273,7 +271,7 @@ fn a_huge_length_allocates_nothing() {
             bytes.extend_from_slice(before);
             bytes.extend_from_slice(&length);
             bytes.extend_from_slice(&[0; CHECKSUM]);
-            refused(&key, &sealed(&key, bytes), None);
+            refused(&key, &resealed(&key, bytes), None);
         }
     }
 }
@@ -289,7 +287,7 @@ fn what_is_too_large_is_refused_when_written_and_when_read() {
     let error = encode(&note(MAX_PAYLOAD - rest + 1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("allowed: up to 10000000 bytes"), "{error}");
-    let larger = sealed(&largest.key(), [&bytes[..], &[0]].concat());
+    let larger = resealed(&largest.key(), [&bytes[..], &[0]].concat());
     assert!(refused(&largest.key(), &larger, None).contains("has 10000001 bytes of at most 10000000"));
     assert!(refused(&largest.key(), &vec![0; 11_000_000], None).contains("more than a record may have"));
 }
