@@ -64,6 +64,8 @@ fn full_of(texts: &[&str]) -> Recollection {
     }
     for pitfall in &mut recollection.pitfalls {
         (pitfall.tool, pitfall.error) = (text(), text());
+        // Only the best is told, if it ever worked.
+        pitfall.recoveries.retain(|recovery| !recovery.tools.is_empty() && recovery.support.successes > 0.0);
         pitfall.recoveries.truncate(1);
         pitfall.recoveries.iter_mut().for_each(|recovery| recovery.tools = text());
     }

@@ -20,9 +20,7 @@ struct Shape {
 pub(super) fn all() -> Vec<Arc<dyn Detector>> {
     let shape = |kind, regex, accepts| -> Arc<dyn Detector> { Arc::new(Shape { kind, regex, accepts }) };
     vec![
-        shape("key", &KEY, |found, before, _| {
-            is_secret(found) && before.is_none_or(|one| !one.is_ascii_alphanumeric())
-        }),
+        shape("key", &KEY, |found, _, _| is_secret(found)),
         shape("key", &ASSIGNED, |found, _, _| is_secret(found) && !is_code(found)),
         shape("email", &EMAIL, |found, _, _| !is_file(found)),
         shape("iban", &IBAN, |found, before, after| alone(before, after) && is_iban(found)),
@@ -59,10 +57,12 @@ fn compiled(pattern: &str) -> Option<Regex> {
     Regex::new(pattern).ok()
 }
 
-/// Credentials that can be told by how they begin.
+/// Credentials that can be told by how they begin, where no word goes on, or by a line of their own. That is part of the pattern:
+/// what it found and a check refused would hide what stands in it.
 static KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
     compiled(
         r"(?x)
+        (?: ^ | [^A-Za-z0-9] ) (
         (?: AKIA | ASIA ) [A-Z0-9]{16}                                          # AWS
         | gh[opsur]_ [A-Za-z0-9]{36,} | github_pat_ [A-Za-z0-9_]{50,}           # GitHub
         | glpat- [A-Za-z0-9_-]{20,}                                             # GitLab
@@ -73,8 +73,9 @@ static KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
         | npm_ [A-Za-z0-9]{36} | pypi- [A-Za-z0-9_-]{50,} | hf_ [A-Za-z0-9]{30,}
         | SG\. [A-Za-z0-9_-]{16,} \. [A-Za-z0-9_-]{16,}                         # SendGrid
         | eyJ [A-Za-z0-9_-]{8,} \. eyJ [A-Za-z0-9_-]{8,} \. [A-Za-z0-9_-]*      # JSON Web Token, RFC 7519
+        )
         | -----BEGIN [\ ] [A-Z\ ]* PRIVATE [\ ] KEY-----                        # PEM, RFC 7468
-          [^-]* (?: -----END [\ ] [A-Z\ ]* PRIVATE [\ ] KEY----- )?
+          [^-\[]* (?: -----END [\ ] [A-Z\ ]* PRIVATE [\ ] KEY----- )?
         ",
     )
 });
@@ -243,6 +244,16 @@ mod tests {
             ("DB_PASSWORD: 'correct-horse'", "DB_PASSWORD: '[redacted:key]'"),
             ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc_def-123", "[redacted:key]"),
             ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\nxyz=\n-----END RSA PRIVATE KEY-----\n", "[redacted:key]\n"),
+            (
+                // A letter before it, as that of an escaped line break, hid it and what came after it.
+                "\\n-----BEGIN PRIVATE KEY-----\\nMIIE\nghp_abcdefghijklmnopqrstuvwxyz0123456789\n",
+                "\\n[redacted:key]",
+            ),
+            (
+                // So did a marker in it.
+                "-----BEGIN PRIVATE KEY-----\nMIIE [redacted:email] AKIAIOSFODNN7EXAMPLE",
+                "[redacted:key][redacted:email] [redacted:key]",
+            ),
             ("cookie s=qX7vT2mK9pL4wR8nB3cZ6yD1fG5hJ0aE", "cookie s=[redacted:token]"),
         ] {
             assert_eq!(Redactor::all().redact(text).0, redacted);
