@@ -1,10 +1,8 @@
 //! What the encryption of a database file costs, in wall time: the same calls without a key and with one.
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 
-use std::time::Duration;
-
 use criterion::{Criterion, criterion_group, criterion_main};
-use memory_benches::{Corpus, Form, Kind, Query};
+use memory_benches::{Corpus, Form, Kind, Query, by_wall_time};
 use memory_core::{Batch, MemoryStore, Record, Search};
 use memory_storage_turso::{EncryptionKey, TursoConfig, TursoStore};
 use tempfile::TempDir;
@@ -70,10 +68,6 @@ fn encryption(criterion: &mut Criterion) {
         group.finish();
         runtime.block_on(store.close()).unwrap();
     }
-}
-
-fn by_wall_time() -> Criterion {
-    Criterion::default().sample_size(20).measurement_time(Duration::from_secs(3))
 }
 
 criterion_group! { name = benches; config = by_wall_time(); targets = encryption }

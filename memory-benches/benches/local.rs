@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use memory_benches::by_wall_time;
 use memory_core::{Embedder, Role};
 use memory_embed::LocalEmbedder;
 use tokio::runtime::Builder;
@@ -17,8 +18,7 @@ fn local(criterion: &mut Criterion) {
     let target = target.unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target").to_owned());
     let local = runtime.block_on(LocalEmbedder::open(Path::new(&target).join(MODEL), None)).unwrap();
     let sentence = "the login test fails because the session expires before the token is refreshed";
-    let mut group = criterion.benchmark_group("embedders/local");
-    group.sample_size(20);
+    let mut group = criterion.benchmark_group("embedding/local");
     for (name, texts) in [("a sentence", vec![sentence; 1]), ("32 sentences", vec![sentence; 32])] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| runtime.block_on(local.embed(Role::Document, &texts)).unwrap());
@@ -26,5 +26,5 @@ fn local(criterion: &mut Criterion) {
     }
 }
 
-criterion_group! { name = benches; config = Criterion::default(); targets = local }
+criterion_group! { name = benches; config = by_wall_time(); targets = local }
 criterion_main!(benches);

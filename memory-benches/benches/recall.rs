@@ -8,7 +8,7 @@ use std::cell::LazyCell;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use memory_benches::{Corpus, Form, Kind, Query, Trial};
+use memory_benches::{Corpus, Form, Kind, Query, Trial, by_wall_time};
 use tokio::runtime::Runtime;
 
 fn recall(criterion: &mut Criterion) {
@@ -49,10 +49,6 @@ fn searching(runtime: &Runtime, trial: &Trial, kind: Kind, queries: &[Query], tu
         }
         spent
     })
-}
-
-fn by_wall_time() -> Criterion {
-    Criterion::default().sample_size(20).measurement_time(Duration::from_secs(4))
 }
 
 criterion_group! { name = benches; config = by_wall_time(); targets = recall }

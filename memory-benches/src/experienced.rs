@@ -75,6 +75,21 @@ impl Experienced {
         self.turns(episodes, turns, turn)
     }
 
+    /// The CPU time that reading an episode takes so many times, each after it was recorded, which is undone again.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub fn reading(&self, episodes: &[Recording], turns: u64) -> Duration {
+        let turn = async |episode| {
+            let ack = self.memory.record(episode).await.unwrap();
+            self.memory.project().await.unwrap();
+            let start = CpuTime::now();
+            drop(black_box(self.memory.episode(ack.episode).await.unwrap()));
+            (CpuTime::now() - start, ack.episode)
+        };
+        self.turns(episodes, turns, turn)
+    }
+
     /// The time that each of these tasks waits for `Memory::recall` of so many, when all have been recalled once before.
     ///
     /// # Panics

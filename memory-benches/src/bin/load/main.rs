@@ -20,7 +20,6 @@ mod recall;
 mod record;
 mod report;
 mod rounds;
-mod store_choice;
 mod subject;
 mod syncs;
 mod ways;

@@ -4,13 +4,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use memory_benches::{Kind, Query, search_and_get};
+use memory_benches::{Kind, Query, StoreChoice, search_and_get};
 use memory_core::{MemoryStore as _, Task};
 
 use crate::AnyError;
 use crate::embedder::Given;
 use crate::report::median;
-use crate::store_choice::StoreChoice;
 use crate::subject::builder;
 
 /// How often the store is opened, and how long that takes at most in all.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use memory_benches::{Corpus, Truth, resident};
+use memory_benches::{Corpus, StoreChoice, Truth, resident};
 use memory_core::{InMemoryStore, Memory};
 use memory_storage_redb::HotCache;
 use memory_storage_turso::TursoStore;
@@ -16,7 +16,6 @@ use crate::embedder::Given;
 use crate::fill::Fill;
 use crate::openings::Openings;
 use crate::report::{Versions, line, progress, shown, write_json};
-use crate::store_choice::StoreChoice;
 use crate::subject::builder;
 use crate::ways::{Way, ask, judge};
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use memory_benches::Corpus;
+use memory_benches::{Corpus, StoreChoice};
 use memory_core::Memory;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -14,7 +14,6 @@ use crate::AnyError;
 use crate::lot::Lot;
 use crate::raw_sqlite::RawSqlite;
 use crate::report::resident_mb;
-use crate::store_choice::StoreChoice;
 use crate::subject::Subject;
 use crate::syncs::Syncs;
 

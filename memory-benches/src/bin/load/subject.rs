@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use memory_benches::{Corpus, Kind, Query, search_and_get};
+use memory_benches::{Corpus, Kind, Query, StoreChoice, search_and_get};
 use memory_core::{Memory, MemoryBuilder, Search, StepDurability, StoreHealth};
 
 use crate::AnyError;
 use crate::embedder::Given;
-use crate::store_choice::StoreChoice;
 
 /// A memory over the chosen store, closed between rounds if it outlives that, so that all rounds end alike and nothing goes on
 /// beside the limits.

@@ -1,11 +1,12 @@
-//! What decorators add to a call, in wall time: reading one record of the store in memory, bare, through each decorator, and through
+//! What decorators add to a call, in CPU time: reading one record of the store in memory, bare, through each decorator, and through
 //! five of them.
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use memory_benches::{CpuTime, by_cpu_time};
 use memory_core::{Batch, InMemoryStore, Key, LearnerId, MemoryStore, Record, Version, Watermark};
 use memory_resilience::{
     BulkheadConfig, CircuitBreakerConfig, RateLimitConfig, ResilienceExt, RetryConfig, TimeoutConfig,
@@ -33,15 +34,15 @@ fn unlimited() -> RateLimitConfig {
 fn reading(runtime: &Runtime, store: &dyn MemoryStore, turns: u64) -> Duration {
     runtime.block_on(async {
         let keys = [key()];
-        let begun = Instant::now();
+        let begun = CpuTime::now();
         for _ in 0..turns {
             black_box(store.get(&keys).await.unwrap());
         }
-        begun.elapsed()
+        CpuTime::now() - begun
     })
 }
 
-fn resilience(criterion: &mut Criterion) {
+fn decorators(criterion: &mut Criterion<CpuTime>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let bare = || runtime.block_on(store());
     let five = bare().timeout(TimeoutConfig::default()).unwrap();
@@ -56,15 +57,11 @@ fn resilience(criterion: &mut Criterion) {
         ("bulkhead", Box::new(bare().bulkhead(BulkheadConfig::default()).unwrap())),
         ("all five", Box::new(five)),
     ];
-    let mut group = criterion.benchmark_group("resilience/get");
+    let mut group = criterion.benchmark_group("decorators/get");
     for (name, store) in stores {
         group.bench_function(name, |bencher| bencher.iter_custom(|turns| reading(&runtime, &*store, turns)));
     }
 }
 
-fn by_wall_time() -> Criterion {
-    Criterion::default().sample_size(50).measurement_time(Duration::from_secs(3))
-}
-
-criterion_group! { name = benches; config = by_wall_time(); targets = resilience }
+criterion_group! { name = benches; config = by_cpu_time(); targets = decorators }
 criterion_main!(benches);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use memory_benches::by_wall_time;
 use memory_core::{Embedder, HashEmbedder, Result, Role, Vector, VectorSpace};
 use memory_embed::{BatchingConfig, BatchingEmbedder, CacheConfig, CachedEmbedder};
 use tokio::runtime::{Builder, Runtime};
@@ -47,7 +48,7 @@ impl Embedder for Distant {
 fn cached(criterion: &mut Criterion) {
     let runtime = Builder::new_current_thread().build().unwrap();
     let embedder = CachedEmbedder::new(HashEmbedder::new(), CacheConfig::default()).unwrap();
-    let mut group = criterion.benchmark_group("embedders/cached hit");
+    let mut group = criterion.benchmark_group("embedding/cached hit");
     for length in [50, 1_500] {
         let text = "word ".repeat(length / 5);
         group.bench_function(format!("{length} bytes"), |bencher| {
@@ -61,7 +62,7 @@ fn batching(criterion: &mut Criterion) {
     let alone: Arc<dyn Embedder> = Arc::new(Distant::new());
     let batching: Arc<dyn Embedder> =
         Arc::new(BatchingEmbedder::new(Distant::new(), BatchingConfig::default()).unwrap());
-    let mut group = criterion.benchmark_group("embedders/20 ms away");
+    let mut group = criterion.benchmark_group("embedding/20 ms away");
     group.sample_size(10).throughput(Throughput::Elements(1));
     group.bench_function("one by one", |bencher| bencher.iter_custom(|texts| asking(&runtime, &alone, 1, texts)));
     group.bench_function("32 callers, batching", |bencher| {
@@ -90,5 +91,5 @@ fn asking(runtime: &Runtime, embedder: &Arc<dyn Embedder>, callers: u64, texts: 
     begun.elapsed()
 }
 
-criterion_group! { name = benches; config = Criterion::default(); targets = cached, batching }
+criterion_group! { name = benches; config = by_wall_time(); targets = cached, batching }
 criterion_main!(benches);

@@ -1,18 +1,17 @@
-//! Which store is put under load.
+//! Which store is measured.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use memory_core::{InMemoryStore, MemoryStore};
+use memory_core::{InMemoryStore, MemoryStore, Result};
 use memory_storage_redb::{HotCache, RedbStore};
 use memory_storage_turso::TursoStore;
 
-use crate::AnyError;
-
 /// Where the memory is kept.
+#[expect(clippy::exhaustive_enums, reason = "each is opened in its own way")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum StoreChoice {
+pub enum StoreChoice {
     /// In the memory of the process.
     Memory,
     /// In a libSQL file.
@@ -24,12 +23,16 @@ pub(crate) enum StoreChoice {
 }
 
 /// What names no store.
+#[non_exhaustive]
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoStore {
+pub enum NoStore {
+    /// A name of none.
     #[error("unknown; allowed: memory, turso:PATH, redb:PATH")]
     Unknown,
+    /// A file without its path.
     #[error("a path is missing; allowed: {0}:PATH")]
     NoPath(&'static str),
+    /// A cache before another store than a libSQL file.
     #[error("--cache goes with --store turso:PATH")]
     NoCache,
 }
@@ -37,7 +40,7 @@ pub(crate) enum NoStore {
 impl FromStr for StoreChoice {
     type Err = NoStore;
 
-    fn from_str(text: &str) -> Result<Self, NoStore> {
+    fn from_str(text: &str) -> std::result::Result<Self, NoStore> {
         match text.split_once(':').unwrap_or((text, "")) {
             ("memory", "") if text == "memory" => Ok(Self::Memory),
             ("turso", "") => Err(NoStore::NoPath("turso")),
@@ -61,8 +64,22 @@ impl fmt::Display for StoreChoice {
 }
 
 impl StoreChoice {
+    /// One of each kind, with its name; the files in this folder.
+    pub fn each(folder: &Path) -> [(&'static str, Self); 4] {
+        let file = |name| folder.join(name);
+        [
+            ("memory", Self::Memory),
+            ("turso", Self::Turso(file("turso.db"))),
+            ("redb", Self::Redb(file("store.redb"))),
+            ("cached", Self::Cached(file("cached.db"), file("cache.redb"))),
+        ]
+    }
+
     /// Opens it; makes it if there is none.
-    pub(crate) async fn open(&self) -> Result<Box<dyn MemoryStore>, AnyError> {
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn open(&self) -> Result<Box<dyn MemoryStore>> {
         Ok(match self {
             Self::Memory => Box::new(InMemoryStore::new()),
             Self::Turso(path) => Box::new(TursoStore::open(path).await?),
@@ -72,7 +89,10 @@ impl StoreChoice {
     }
 
     /// The same behind a cache in this file, which only a libSQL file can have here.
-    pub(crate) fn behind(&self, cache: Option<&Path>) -> Result<Self, NoStore> {
+    ///
+    /// # Errors
+    /// [`NoCache`](NoStore::NoCache) for a cache before another one.
+    pub fn behind(&self, cache: Option<&Path>) -> std::result::Result<Self, NoStore> {
         match (self, cache) {
             (choice, None) => Ok(choice.clone()),
             (Self::Turso(path), Some(cache)) => Ok(Self::Cached(path.clone(), cache.to_owned())),
@@ -81,7 +101,7 @@ impl StoreChoice {
     }
 
     /// Its file, if it has one; others of the same store have this name and an ending.
-    pub(crate) fn file(&self) -> Option<&Path> {
+    pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Memory => None,
             Self::Turso(path) | Self::Redb(path) | Self::Cached(path, _) => Some(path),
@@ -89,7 +109,7 @@ impl StoreChoice {
     }
 
     /// The folder it is in; that of temporary files, if it is in none.
-    pub(crate) fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         match self.file().map(|file| file.parent().unwrap_or(Path::new(""))) {
             Some(folder) if folder.as_os_str().is_empty() => ".".into(),
             Some(folder) => folder.into(),
@@ -98,7 +118,10 @@ impl StoreChoice {
     }
 
     /// The bytes of all its files, if it has any.
-    pub(crate) fn bytes(&self) -> std::io::Result<Option<u64>> {
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn bytes(&self) -> std::io::Result<Option<u64>> {
         let Some(name) = self.file().and_then(Path::file_name) else { return Ok(None) };
         let mut bytes = 0;
         for entry in std::fs::read_dir(self.folder())? {
