@@ -63,8 +63,8 @@ impl Truth {
         if wanted > 0 { hits as f64 / wanted as f64 } else { 1.0 }
     }
 
-    /// The nearest in a domain or in all; ties of single precision at the tenth place have no meaning here.
-    fn nearest(&self, query: &Query, domain: Option<&str>) -> Vec<usize> {
+    /// The places of the ten nearest in a domain or in all; ties of single precision at the tenth place have no meaning here.
+    pub fn nearest(&self, query: &Query, domain: Option<&str>) -> Vec<usize> {
         let accept = |number: usize| domain.is_none() || self.domains[number].as_deref() == domain;
         let nearest = self.vectors.nearest(&query.vector, K, accept);
         nearest.into_iter().map(|(number, _)| number).collect()

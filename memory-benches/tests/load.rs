@@ -1,8 +1,9 @@
 //! The program `load`, run as a program: all figures are there and can be true. How fast it is depends on the machine.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -250,6 +251,53 @@ fn recall_finds_what_is_right_in_every_store() {
 }
 
 #[test]
+fn others_get_the_same_episodes_queries_and_right_answers() {
+    let bench = Bench::new();
+    let folder = bench.path("corpus");
+    assert!(load(&["export", "--episodes", "30", folder.to_str().unwrap()]).status.success());
+    let lines = |name: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let vectors = |name: &str| -> Vec<f32> {
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    };
+    let (episodes, queries) = (lines("episodes.jsonl"), lines("queries.jsonl"));
+    let (stored, asked) = (vectors("episodes.f32"), vectors("queries.f32"));
+    assert_eq!((episodes.len(), stored.len()), (30, 30 * 384));
+    assert_eq!((queries.len(), asked.len()), (500, 500 * 384));
+    for (query, asked) in queries.iter().zip(asked.chunks_exact(384)) {
+        let cosine = |place: &Value| -> f32 {
+            let at = 384 * usize::try_from(place.as_u64().unwrap()).unwrap();
+            stored[at..at + 384].iter().zip(asked).map(|(x, y)| x * y).sum()
+        };
+        let nearest = query["nearest"].as_array().unwrap();
+        assert!(nearest.len() == 10 && nearest.is_sorted_by(|a, b| cosine(a) >= cosine(b) - 1e-6), "{query}");
+        for place in query["filtered"].as_array().into_iter().flatten() {
+            let episode = &episodes[usize::try_from(place.as_u64().unwrap()).unwrap()];
+            assert_eq!(episode["task"]["domain"], query["domain"]);
+        }
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let bench = Bench::new();
+    let store = bench.turso("m.db");
+    let acknowledge = |episodes| program(&["acknowledge", "--store", &store, "--episodes", episodes]);
+    let mut child = acknowledge("1000000").stdout(Stdio::piped()).spawn().unwrap();
+    let mut said =
+        BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap().parse::<u32>().unwrap());
+    assert_eq!(said.by_ref().take(21).last(), Some(20));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let acknowledged = said.last().unwrap_or(20);
+    let held = String::from_utf8(acknowledge("0").output().unwrap().stdout).unwrap();
+    assert!(held.trim().parse::<u32>().unwrap() >= acknowledged, "{held} of {acknowledged}");
+}
+
+#[test]
 fn bad_arguments_are_told_with_what_is_allowed() {
     let cases: [(&[&str], &str); 9] = [
         (&["record"], "--store"),
@@ -272,7 +320,7 @@ fn bad_arguments_are_told_with_what_is_allowed() {
 
 #[test]
 fn help_has_an_example_of_each_command() {
-    for command in ["record", "recall", "import"] {
+    for command in ["record", "recall", "import", "export"] {
         let output = load(&[command, "--help"]);
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && help.contains(&format!("Example: load {command} ")), "{help}");

@@ -5,11 +5,14 @@
 //! load record --episodes 10000 --writers 16 --store turso:d.db --sync-delay-ms 2
 //! load import --episodes 10000 --store turso:i.db
 //! load recall --episodes 10000 --store turso:r.db
+//! load export --episodes 10000 corpus
 //! ```
 //!
 //! What each figure means is told in the README of this crate.
 
+mod acknowledge;
 mod embedder;
+mod export;
 mod fill;
 mod import;
 mod limits;
@@ -55,6 +58,13 @@ enum Command {
     ///
     /// Example: load import --episodes 10000 --store turso:i.db --json import.json
     Import(import::Import),
+    /// Writes the episodes, their vectors, the queries and the right answers to files, for other programs
+    ///
+    /// Example: load export --episodes 10000 corpus
+    Export(export::Export),
+    /// Records one by one and says each that is acknowledged, to be killed
+    #[command(hide = true)]
+    Acknowledge(acknowledge::Acknowledge),
     /// Fills a store for `recall`, which calls it
     #[command(hide = true)]
     Fill(fill::Fill),
@@ -97,7 +107,7 @@ impl Command {
         match self {
             Self::Record(record) => record.check(),
             Self::Import(import) => import.check(),
-            Self::Recall(_) | Self::Fill(_) => Ok(()),
+            Self::Recall(_) | Self::Export(_) | Self::Acknowledge(_) | Self::Fill(_) => Ok(()),
         }
     }
 
@@ -106,6 +116,8 @@ impl Command {
             Self::Record(record) => syncs::measured(record.delay(), |syncs| record.run(syncs)),
             Self::Import(import) => syncs::measured(Duration::ZERO, |syncs| import.run(syncs)),
             Self::Recall(recall) => recall.run().map(|()| ExitCode::SUCCESS),
+            Self::Export(export) => export.run().map(|()| ExitCode::SUCCESS),
+            Self::Acknowledge(acknowledge) => acknowledge.run().map(|()| ExitCode::SUCCESS),
             Self::Fill(fill) => fill.run().map(|()| ExitCode::SUCCESS),
         }
     }
