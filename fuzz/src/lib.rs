@@ -14,8 +14,11 @@ mod search;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// Every target by its name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A name, and what runs an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
     ("codec", codec::run),
     ("configuration", configuration::run),
     ("import", import::run),
