@@ -4,12 +4,11 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use clap::Args;
-use memory_benches::{Corpus, Form};
+use memory_benches::{Corpus, Form, StoreChoice};
 use memory_core::Recording;
 
 use crate::AnyError;
 use crate::embedder::Given;
-use crate::store_choice::StoreChoice;
 use crate::subject::builder;
 
 /// What to record.
