@@ -21,7 +21,7 @@ pub(super) fn all() -> Vec<Arc<dyn Detector>> {
     let shape = |kind, regex, accepts| -> Arc<dyn Detector> { Arc::new(Shape { kind, regex, accepts }) };
     vec![
         shape("key", &KEY, |found, _, _| is_secret(found)),
-        shape("key", &ASSIGNED, |found, _, _| is_secret(found) && !is_code(found)),
+        shape("key", &ASSIGNED, |found, before, after| is_secret(found) && !is_code(found, before, after)),
         shape("email", &EMAIL, |found, _, _| !is_file(found)),
         shape("iban", &IBAN, |found, before, after| alone(before, after) && is_iban(found)),
         shape("card", &CARD, |found, before, after| alone(before, after) && is_card(found)),
@@ -88,7 +88,7 @@ static ASSIGNED: LazyLock<Option<Regex>> = LazyLock::new(|| {
         | \b [a-z][a-z0-9+.-]* :// [^\s/:@]* : ( [^\s/@]+ ) @
         | (?: pass(?: word | wd | phrase )? | pwd | secret | token | api[_-]?key | access[_-]?key | private[_-]?key )
           ["']? \s* [=:] \s*
-          (?: "( [^"\s]{4,} )" | '( [^'\s]{4,} )' | ( [^\s"',;&)}\]]{6,} ) )
+          (?: "( [^"\s]{4,} )" | '( [^'\s]{4,} )' | ( [^\s"',;&(){}\[\]]{6,} ) )
         "#,
     )
 });
@@ -128,9 +128,10 @@ fn is_secret(found: &str) -> bool {
 }
 
 /// Whether it is an expression, a type or a plain word rather than a value: `parse_token(input)`, `String`, `self.token`.
-fn is_code(found: &str) -> bool {
+fn is_code(found: &str, before: Option<char>, after: Option<char>) -> bool {
     let word = |one: char| one.is_ascii_alphabetic() || "_.:<>?!&*".contains(one);
-    found.contains(['(', '{', '[']) || found.chars().all(word)
+    let quoted = matches!(before, Some('"' | '\''));
+    (!quoted && matches!(after, Some('(' | '{' | '['))) || found.chars().all(word)
 }
 
 /// `icon@2x.png` is none, and neither is the account that repositories are fetched from.
@@ -241,6 +242,9 @@ mod tests {
             ("postgres://app:s3cr3t@db/main", "postgres://app:[redacted:key]@db/main"),
             ("password=hunter2! next", "password=[redacted:key] next"),
             (r#"{"api_key": "abcd-1234"}"#, r#"{"api_key": "[redacted:key]"}"#),
+            // What stands behind a bracket was taken for a part of the value before it, and both for code.
+            ("password = (token=abcd-1234)", "password = (token=[redacted:key])"),
+            (r#"password="hunter(2""#, r#"password="[redacted:key]""#),
             ("DB_PASSWORD: 'correct-horse'", "DB_PASSWORD: '[redacted:key]'"),
             ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc_def-123", "[redacted:key]"),
             ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\nxyz=\n-----END RSA PRIVATE KEY-----\n", "[redacted:key]\n"),
