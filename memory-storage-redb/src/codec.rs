@@ -16,7 +16,6 @@
 
 mod v1;
 
-use std::fmt;
 use std::ops::Deref;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
@@ -276,12 +275,6 @@ impl Deref for KeyBytes {
 
     fn deref(&self) -> &[u8] {
         &self.bytes[..self.length]
-    }
-}
-
-impl fmt::Debug for KeyBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x?}", &**self)
     }
 }
 

@@ -180,6 +180,12 @@ impl File {
         }
     }
 
+    /// Moves what is at the end to pages that are free, and gives the end back to the disk.
+    pub(crate) fn compact(&mut self) -> Result<()> {
+        let Self { path, database } = self;
+        guarded(path, || database.compact().map(drop).map_err(|error| from_redb(path, error)))
+    }
+
     /// Closes the file. What reads it meanwhile fails.
     pub(crate) fn close(self) -> Result<()> {
         let Self { path, database } = self;

@@ -1,7 +1,7 @@
 //! The store.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,8 +13,9 @@ use memory_core::{
 use crate::RedbConfig;
 use crate::error::from_io;
 use crate::read;
-use crate::worker::Workers;
+use crate::worker::{self, Workers};
 use crate::write::Prepared;
+use crate::writer;
 
 /// A [`MemoryStore`] in a redb database file. See the [crate's page](crate) for guarantees and layout.
 ///
@@ -48,13 +49,30 @@ impl RedbStore {
     pub async fn open_with(path: impl AsRef<Path>, config: RedbConfig) -> Result<Self> {
         let opened = async {
             config.validate()?;
-            let path: PathBuf = std::path::absolute(&path).map_err(|error| from_io(path.as_ref(), error))?;
-            let path: Arc<Path> = path.into();
+            let path = absolute(path.as_ref())?;
             let workers = Workers::start(Arc::clone(&path), config).await?;
             Ok(Self { path, workers: Arc::new(workers) })
         };
         opened.await.map_err(|error: memory_core::Error| error.in_operation("open"))
     }
+
+    /// Gives the pages of a file that are free back to the disk, and tells how many bytes they were. What is written to a file takes
+    /// them first, but it never becomes smaller by itself: after many writes more than half of it is free. No store may have it open.
+    /// It takes about five seconds for each gigabyte; if the process ends meanwhile, all is as it was.
+    ///
+    /// # Errors
+    /// [`Io`](memory_core::ErrorKind::Io) if there is no such file; otherwise as [`open_with`](Self::open_with).
+    pub async fn vacuum(path: impl AsRef<Path>) -> Result<u64> {
+        let freed = async {
+            let path = absolute(path.as_ref())?;
+            worker::once(&Arc::clone(&path), move || writer::vacuum(path, RedbConfig::default())).await
+        };
+        freed.await.map_err(|error| error.in_operation("vacuum"))
+    }
+}
+
+fn absolute(path: &Path) -> Result<Arc<Path>> {
+    std::path::absolute(path).map(Arc::from).map_err(|error| from_io(path, error))
 }
 
 impl fmt::Display for RedbStore {

@@ -85,6 +85,17 @@ impl Workers {
     }
 }
 
+/// Runs what is done to a file that no store has open.
+pub(crate) async fn once<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (answer, answered) = oneshot::channel();
+    let own = path.to_owned();
+    spawn(path, "knowhow-redb-once", move || drop(answer.send(guarded(&own, work))))?;
+    answered.await.map_err(|_| closed())?
+}
+
 fn run_writer(
     path: Arc<Path>,
     config: RedbConfig,

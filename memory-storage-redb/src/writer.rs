@@ -222,6 +222,19 @@ impl Writer {
     }
 }
 
+/// Gives the free pages of the file back to the disk, as long as nobody else has it open; tells how many bytes.
+pub(crate) fn vacuum(path: Arc<Path>, config: RedbConfig) -> Result<u64> {
+    let length = || path.metadata().map(|metadata| metadata.len()).map_err(|error| from_io(&path, error));
+    // What is not there shall not be made.
+    let before = length()?;
+    // While it is read it cannot be compacted.
+    let (mut file, _) = open(&path, config, config.check.applies_to(&path))?;
+    file.compact()?;
+    file.close()?;
+    index_file::stamp(&path);
+    Ok(before.saturating_sub(length()?))
+}
+
 /// The error of a batch that shared a transaction with the one that this error is told to.
 fn shared(error: &Error) -> Error {
     Error::new(error.kind(), format!("the transaction that was shared with others failed: {error}"))

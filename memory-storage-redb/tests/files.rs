@@ -67,6 +67,43 @@ async fn files_of_others_are_refused_and_left_alone() {
     assert_eq!(left.len(), 1, "{left:?}");
 }
 
+async fn notes(store: &RedbStore, count: u32) {
+    for n in 0..count {
+        store.commit(&Batch::new().put(samples::noted(samples::note(n, &"x".repeat(9_000))))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn vacuum_gives_free_pages_back_to_the_disk() {
+    let (folder, path) = place();
+    let store = RedbStore::open(&path).await.unwrap();
+    put_space(&store).await;
+    notes(&store, 400).await;
+    let gone = (10..400).map(|n| Key::Note(samples::note(n, "").id));
+    store.commit(&gone.fold(Batch::new(), Batch::delete)).await.unwrap();
+    let error = RedbStore::vacuum(&path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.to_string().starts_with("vacuum: "), "{error}");
+    store.close().await.unwrap();
+
+    let before = path.metadata().unwrap().len();
+    let freed = RedbStore::vacuum(&path).await.unwrap();
+    assert_eq!(path.metadata().unwrap().len(), before - freed);
+    assert!(freed > before / 2, "{freed} of {before}");
+    assert_sound(&path).await;
+    let store = RedbStore::open(&path).await.unwrap();
+    assert_eq!(store.scan_all(Scan::new(RecordKind::Note)).await.unwrap().len(), 10);
+    notes(&store, 20).await;
+    store.close().await.unwrap();
+    assert_sound(&path).await;
+
+    let missing = folder.path().join("missing");
+    assert_eq!(RedbStore::vacuum(&missing).await.unwrap_err().kind(), ErrorKind::Io);
+    assert!(!missing.exists());
+    std::fs::write(&missing, "not a database ".repeat(1_000)).unwrap();
+    assert_eq!(RedbStore::vacuum(&missing).await.unwrap_err().kind(), ErrorKind::Foreign);
+}
+
 /// The child runs without root's powers, because file permissions do not bind root.
 #[cfg(unix)]
 #[tokio::test]

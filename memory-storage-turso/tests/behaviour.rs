@@ -287,6 +287,35 @@ async fn an_oversize_record_is_refused_before_anything_is_written() {
     assert_eq!(store.health().await.unwrap().version, Version(0));
 }
 
+/// JSON has neither infinite numbers nor such as are none.
+#[tokio::test]
+async fn a_number_that_json_has_not_is_refused() {
+    let (_folder, path) = place();
+    let store = TursoStore::open(&path).await.unwrap();
+    let episode = |reward| {
+        let outcome = Outcome::partial("half").reward(reward);
+        logged(episode(1, &Scope::default(), Task::new("x"), outcome, moment(1)), None)
+    };
+    let note = |salience| {
+        let mut note = samples::note(1, "x");
+        note.salience = salience;
+        samples::noted(note)
+    };
+    let refused = [
+        ("outcome.reward", episode(f64::NAN)),
+        ("outcome.reward", episode(f64::NEG_INFINITY)),
+        ("note.salience", note(f64::INFINITY)),
+    ];
+    for (field, record) in refused {
+        let error = store.commit(&Batch::new().put(simple(2, "beside it")).put(record)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(field) && error.to_string().contains("finite numbers"), "{error}");
+        assert_eq!(store.health().await.unwrap().episodes, 0);
+    }
+    put(&store, episode(-1e300)).await;
+    put(&store, note(0.5)).await;
+}
+
 #[tokio::test]
 async fn closing_finishes_what_is_queued_and_ends_all_clones() {
     let (_folder, path) = place();

@@ -292,9 +292,8 @@ fn names_of_scopes_have_limits() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_can_be_set() {
-    let mut limits =
-        Limits::default().with_task_bytes(5).with_observation_bytes(4).with_steps(2).with_artifact_bytes(3);
-    (limits.tags, limits.tag_bytes, limits.name_bytes, limits.note_bytes) = (1, 2, 6, 7);
+    let limits = Limits::default().with_task_bytes(5).with_observation_bytes(4).with_steps(2).with_artifact_bytes(3);
+    let limits = limits.with_tags(1).with_tag_bytes(2).with_name_bytes(6).with_note_bytes(7);
     let memory = Memory::builder().store(InMemoryStore::new()).limits(limits).build().await.unwrap();
     let task = || Task::new("12345").tag("12").domain("123456");
     let step = || Step::new("123456").input("1234");

@@ -223,6 +223,7 @@ async fn every_change_of_state_is_told_with_its_name() {
     let events = Events::default();
     let _guard = tracing::subscriber::set_default(events.clone());
     let (store, breaker) = breaking(CircuitBreakerConfig::default().with_failures(1));
+    assert_eq!(breaker.name(), "server");
     let mut states = breaker.subscribe();
     assert_eq!(*states.borrow_and_update(), CircuitState::Closed);
     fail(&store, [busy(), busy()]);

@@ -289,7 +289,31 @@ fn what_is_too_large_is_refused_when_written_and_when_read() {
     assert!(error.to_string().contains("allowed: up to 10000000 bytes"), "{error}");
     let larger = resealed(&largest.key(), [&bytes[..], &[0]].concat());
     assert!(refused(&largest.key(), &larger, None).contains("has 10000001 bytes of at most 10000000"));
-    assert!(refused(&largest.key(), &vec![0; 11_000_000], None).contains("more than a record may have"));
+    let most = HEADER + usize::from(u16::MAX) + MAX_PAYLOAD + CHECKSUM;
+    assert!(refused(&largest.key(), &vec![0; most], None).contains("its checksum is wrong"));
+    assert!(refused(&largest.key(), &vec![0; most + 1], None).contains("more than a record may have"));
+}
+
+#[test]
+fn evidence_has_each_bucket_once() {
+    let mut pattern = samples::pattern(9);
+    let mut evidence = Evidence::in_bucket(20_000, Counts::from([1, 2, 3]));
+    evidence.add(&Evidence::in_bucket(20_001, Counts::from([4, 5, 6])));
+    pattern.branches.insert("twice".to_owned(), evidence);
+    let record = Record::Pattern(pattern);
+    let mut bytes = bytes(&record);
+    // As bincode has it: the number of bytes, and twice the number of the bucket.
+    let (first, second) = ([251, 0x40, 0x9c], [251, 0x42, 0x9c]);
+    let place = bytes.windows(second.len()).position(|window| window == second).unwrap();
+    bytes[place..place + first.len()].copy_from_slice(&first);
+    let message = refused(&record.key(), &resealed(&record.key(), bytes), None);
+    assert!(message.contains("buckets of evidence do not rise"), "{message}");
+}
+
+#[test]
+fn that_there_is_no_vector_is_told_of_its_key() {
+    let [one, other] = [1, 2].map(|n| encode_no_vector(&Key::Episode(samples::episode_id(n))));
+    assert_ne!(one, other);
 }
 
 #[test]
