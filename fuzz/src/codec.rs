@@ -52,3 +52,17 @@ fn comes_back(key: &Key, bytes: &[u8], vector: Option<Vector>) {
     spoilt[place] ^= 1;
     assert_eq!(decode(key, &spoilt, vector).unwrap_err().kind(), ErrorKind::Corrupt, "a bit was flipped");
 }
+
+#[test]
+fn what_is_named_in_the_corpus_is_a_record() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/codec");
+    for kind in memory_core::RecordKind::ALL.map(|kind| kind.as_str()) {
+        // There is none of what is but an id.
+        let Ok(data) = std::fs::read(corpus.join(kind)) else { continue };
+        let (first, record) = data.split_first().unwrap();
+        let key = key_of(*first, record).unwrap();
+        let read = [None, Some(samples::vector(&[1.0, -0.5]))]
+            .map(|vector| decode(&key, &sealed(&key, record.to_vec()), vector));
+        assert!(read.iter().any(Result::is_ok), "{kind}: {read:?}");
+    }
+}

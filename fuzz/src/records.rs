@@ -37,3 +37,13 @@ fn key(kind: RecordKind, body: &[u8]) -> Option<Key> {
         RecordKind::Unembedded => Key::Unembedded(uuid(&value)?),
     })
 }
+
+#[test]
+fn what_is_named_in_the_corpus_is_a_record() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/records");
+    for kind in RecordKind::ALL {
+        let data = std::fs::read(corpus.join(kind.as_str())).unwrap();
+        let body = data.strip_prefix(format!("{}\n", kind.as_str()).as_bytes()).unwrap();
+        decode(&key(kind, body).unwrap(), body).unwrap();
+    }
+}

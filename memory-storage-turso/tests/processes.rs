@@ -130,6 +130,7 @@ async fn work(memory: Memory, process: usize, task: usize) {
         if number % 10 == 0 {
             open.suggest(1).await.unwrap();
             memory.patterns().await.unwrap();
+            memory.project().await.unwrap();
         }
         open.complete(outcome).await.unwrap();
     }
