@@ -88,6 +88,22 @@ impl StoreChoice {
         })
     }
 
+    /// Gives the free pages of its file back to the disk, if it has one. Nobody may have it open.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn vacuum(&self) -> Result<()> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::Redb(path) => RedbStore::vacuum(path).await.map(drop),
+            Self::Turso(path) | Self::Cached(path, _) => {
+                let store = TursoStore::open(path).await?;
+                store.vacuum().await?;
+                store.close().await
+            }
+        }
+    }
+
     /// The same behind a cache in this file, which only a libSQL file can have here.
     ///
     /// # Errors
@@ -128,7 +144,7 @@ impl StoreChoice {
             let entry = entry?;
             let found = entry.file_name();
             let ending = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
-            if ending.is_some_and(|ending| ending.is_empty() || ending.starts_with(b"-")) {
+            if ending.is_some_and(|ending| matches!(ending, [] | [b'-', ..] | b".index")) {
                 bytes += entry.metadata()?.len();
             }
         }
@@ -163,10 +179,10 @@ mod tests {
     fn all_files_of_a_store_count_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let choice = StoreChoice::Turso(folder.path().join("m.db"));
-        for (name, bytes) in [("m.db", 3), ("m.db-wal", 20), ("m.db.json", 100), ("other", 400)] {
+        for (name, bytes) in [("m.db", 3), ("m.db-wal", 20), ("m.db.index", 100), ("m.db.json", 400), ("other", 800)] {
             std::fs::write(folder.path().join(name), vec![0; bytes]).unwrap();
         }
-        assert_eq!(choice.bytes().unwrap(), Some(23));
+        assert_eq!(choice.bytes().unwrap(), Some(123));
         assert_eq!(StoreChoice::Memory.bytes().unwrap(), None);
         assert_eq!(StoreChoice::Turso("m.db".into()).folder(), Path::new("."));
     }

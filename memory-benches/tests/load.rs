@@ -44,7 +44,7 @@ const IMPORT: &[&str] = &[
 ];
 const WAYS: [&str; 5] = ["vector", "filtered", "hybrid", "words", "scan"];
 /// What is known of stores in files only.
-const IN_FILES: &[&str] = &["bytes_per_record", "ratio_to_logical"];
+const IN_FILES: &[&str] = &["bytes_per_record", "ratio_to_logical", "vacuumed_bytes_per_record"];
 
 /// A folder in which the program is run.
 struct Bench {

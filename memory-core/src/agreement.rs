@@ -148,4 +148,28 @@ mod tests {
         assert_eq!(found[2], 0.0, "the tool alone, which all have: {found:?}");
         assert!(found.iter().all(|one| (0.0..=1.0 + 1e-12).contains(one)));
     }
+
+    /// Weights are (1 + ln frequency) ln(1 + (n - df + 0.5) / (df + 0.5)); the tool, which all have, counts nothing, and a word that
+    /// four of five have does.
+    #[test]
+    fn words_weigh_by_how_often_and_how_rarely_they_come() {
+        let all = [
+            with(1, &["alpha alpha beta common"]),
+            with(2, &["alpha gamma common"]),
+            with(3, &["beta gamma gamma common"]),
+            with(4, &["delta common"]),
+            with(5, &["epsilon"]),
+        ];
+        let found = likeness(&all.iter().collect::<Vec<_>>());
+        let expected = [
+            [1.0, 0.622239, 0.278756, 0.033490, 0.0],
+            [0.622239, 1.0, 0.622239, 0.045988, 0.0],
+            [0.278756, 0.622239, 1.0, 0.033490, 0.0],
+            [0.033490, 0.045988, 0.033490, 1.0, 0.0],
+            [0.0, 0.0, 0.0, 0.0, 1.0],
+        ];
+        for (found, expected) in found.iter().zip(expected.as_flattened()) {
+            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+    }
 }

@@ -290,6 +290,7 @@ impl Report {
         line("p99 µs", Some(self.p99_us), "")?;
         line("bytes a record", self.sizes.bytes_per_record, "all files, closed")?;
         line("of the logical bytes", self.sizes.ratio_to_logical, "JSON and vector")?;
+        line("bytes a record, vacuumed", self.sizes.vacuumed_bytes_per_record, "free pages given back")?;
         line("resident MB", self.rss_mb, "the process, before it closed the store at last")?;
         line("last round of first", Some(self.first_to_last_rate), "acknowledged/s")?;
         writeln!(

@@ -71,6 +71,8 @@ pub(crate) struct Sizes {
     /// JSON and vector.
     pub(crate) logical_bytes_per_record: f64,
     pub(crate) ratio_to_logical: Option<f64>,
+    /// All files, once the store has given its free pages back.
+    pub(crate) vacuumed_bytes_per_record: Option<f64>,
 }
 
 impl<'a> Rounds<'a> {
@@ -119,12 +121,17 @@ impl<'a> Rounds<'a> {
         &self.totals
     }
 
+    /// How large the files are, which are closed by now.
     pub(crate) fn sizes(&self) -> Result<Sizes, AnyError> {
         let records = f64::from(self.totals.records);
-        let bytes_per_record = self.subject.choice().bytes()?.map(|bytes| bytes as f64 / records);
+        let choice = self.subject.choice();
+        let per_record = || -> Result<_, AnyError> { Ok(choice.bytes()?.map(|bytes| bytes as f64 / records)) };
+        let bytes_per_record = per_record()?;
+        self.runtime.block_on(choice.vacuum())?;
+        let vacuumed_bytes_per_record = per_record()?;
         let logical_bytes_per_record = self.totals.logical_bytes as f64 / records;
         let ratio_to_logical = bytes_per_record.map(|bytes| bytes / logical_bytes_per_record);
-        Ok(Sizes { bytes_per_record, logical_bytes_per_record, ratio_to_logical })
+        Ok(Sizes { bytes_per_record, logical_bytes_per_record, ratio_to_logical, vacuumed_bytes_per_record })
     }
 }
 
