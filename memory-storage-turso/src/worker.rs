@@ -218,10 +218,7 @@ impl Workers {
         let (answer, answered) = oneshot::channel();
         let queues = self.shared.queues()?;
         let permit = Permit::take(&self.shared.counters, config, None)?;
-        let job = move |reader: &mut Reader| {
-            let _permit = permit;
-            answer_read(reader, answer, work);
-        };
+        let job = move |reader: &mut Reader| answer_read(reader, permit, answer, work);
         queues.reads.send(Box::new(job)).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
@@ -755,8 +752,8 @@ fn run_reader(mut reader: Reader, jobs: &Mutex<mpsc::Receiver<Read>>) {
     }
 }
 
-/// Nobody needs the answer to a read whose future was dropped.
-fn answer_read<T>(reader: &mut Reader, answer: Answer<T>, read: impl FnOnce(&mut Reader) -> Result<T>) {
+/// Nobody needs the answer to a read whose future was dropped. Who has it waits no more.
+fn answer_read<T>(reader: &mut Reader, permit: Permit, answer: Answer<T>, read: impl FnOnce(&mut Reader) -> Result<T>) {
     if answer.is_closed() {
         return;
     }
@@ -766,6 +763,7 @@ fn answer_read<T>(reader: &mut Reader, answer: Answer<T>, read: impl FnOnce(&mut
         reader.session.recover();
         Err(panicked(&*payload))
     });
+    drop(permit);
     let _ = answer.send(done);
 }
 
