@@ -66,6 +66,8 @@ impl Place {
     pub(crate) fn program(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().current_dir(self.0.path()).stdin(Stdio::null());
+        // Else what measures coverage would write beside what is looked at.
+        command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
         command.env("HOME", self.0.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("KNOWHOW_STORE_URL", self.database());
         command
