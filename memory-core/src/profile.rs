@@ -386,7 +386,8 @@ mod tests {
         ] {
             assert_eq!(Intent::of(text), intent, "{text}");
             let known = Intents::default();
-            assert_eq!([known.of(text), known.of(text)], [intent; 2]);
+            assert_eq!([known.of(text), known.of(text), known.of("another")], [intent, intent, Intent::Free]);
+            assert_eq!(known.0.lock().unwrap().len(), 2);
         }
         let known = Intents::default();
         assert!((0..5_000).all(|n: u32| known.of(&n.to_string()) == Intent::Free));
