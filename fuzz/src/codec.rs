@@ -55,14 +55,16 @@ fn comes_back(key: &Key, bytes: &[u8], vector: Option<Vector>) {
 
 #[test]
 fn what_is_named_in_the_corpus_is_a_record() {
+    use memory_core::RecordKind;
+
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/codec");
-    for kind in memory_core::RecordKind::ALL.map(|kind| kind.as_str()) {
-        // There is none of what is but an id.
-        let Ok(data) = std::fs::read(corpus.join(kind)) else { continue };
+    // One that is not embedded is but an id.
+    for kind in RecordKind::ALL.into_iter().filter(|kind| *kind != RecordKind::Unembedded) {
+        let data = std::fs::read(corpus.join(kind.as_str())).unwrap();
         let (first, record) = data.split_first().unwrap();
         let key = key_of(*first, record).unwrap();
         let read = [None, Some(samples::vector(&[1.0, -0.5]))]
             .map(|vector| decode(&key, &sealed(&key, record.to_vec()), vector));
-        assert!(read.iter().any(Result::is_ok), "{kind}: {read:?}");
+        assert!(read.iter().any(Result::is_ok), "{kind:?}: {read:?}");
     }
 }
