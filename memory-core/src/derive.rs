@@ -58,7 +58,6 @@ pub(crate) fn derive(learner: &Learner, scope: &Scope, rows: &[Pattern], now: Da
             .map(|(situation, contrast)| test.domain.heuristic(learner.id(), scope, situation, test.habit, contrast));
         heuristics.extend(made);
     }
-    resolve(&mut heuristics);
     heuristics.sort_by(|a, b| b.contrast.at_least().total_cmp(&a.contrast.at_least()).then(a.id.cmp(&b.id)));
     heuristics
 }
@@ -211,7 +210,7 @@ struct Special {
     context: String,
     with: Contrast,
     without: Contrast,
-    /// The chance of a difference as large as this if there were none.
+    /// The chance of a difference as large as this, in any context, if there were none.
     differs: f64,
 }
 
@@ -260,7 +259,7 @@ impl<'a> Domain<'a> {
                 let (with, without) = (self.contrast(with, rows)?, self.contrast(without, rows)?);
                 Some(Special { context: (*context).to_owned(), differs: with.same_as(&without), with, without })
             });
-            let special = specials.min_by(|a, b| a.differs.total_cmp(&b.differs));
+            let special = most_special(specials.collect());
             Test { domain: self, habit: *habit, general: self.contrast(&whole, rows), special }
         };
         self.habits.iter().map(test).collect()
@@ -314,14 +313,21 @@ impl<'a> Domain<'a> {
         habit: Numbers,
         contrast: Contrast,
     ) -> Heuristic {
+        let rows = self.habits[&habit].iter().map(|(place, _)| self.rows[*place].context);
+        let fitting = rows.filter(|context| situation.fits_context(|one| context.contains(one)));
+        let environments = fitting.map(|context| context.iter().filter_map(|part| environment_of(part)).collect());
+        let environments = environments.collect();
         let advised = (self.window, self.names.habit(habit));
-        let mut heuristic = Heuristic::new(learner, scope, situation, advised, contrast);
-        for (place, _) in &self.habits[&habit] {
-            let environment = self.rows[*place].context.iter().filter_map(|part| environment_of(part)).collect();
-            *heuristic.environments.entry(environment).or_default() += 1;
-        }
-        heuristic
+        Heuristic { environments, ..Heuristic::new(learner, scope, situation, advised, contrast) }
     }
+}
+
+/// The context in which a habit differs most; the chance of that is the one of all contexts that were looked at, together (C. E.
+/// Bonferroni, "Teoria statistica delle classi e calcolo delle probabilità", 1936).
+fn most_special(all: Vec<Special>) -> Option<Special> {
+    let looked_at = all.len() as f64;
+    let most = all.into_iter().min_by(|a, b| a.differs.total_cmp(&b.differs))?;
+    Some(Special { differs: (most.differs * looked_at).min(1.0), ..most })
 }
 
 impl Special {
@@ -343,10 +349,11 @@ fn given_away_by_length(tasks: Vec<Stratum>) -> bool {
     Contrast::of(tasks, TASKS).is_some_and(|contrast| contrast.interval.0 > GIVEN_AWAY.ln())
 }
 
-/// Finds contrary advice: different tools to use right after the same moves in the same situation.
-fn resolve(heuristics: &mut [Heuristic]) {
+/// Finds contrary advice among what is not retired: different tools to use right after the same moves in the same situation.
+pub(crate) fn resolve(heuristics: &mut [Heuristic]) {
     let mut contrary: BTreeMap<(Situation, Vec<String>), Vec<usize>> = BTreeMap::new();
-    let advised = |one: &Heuristic| one.advice == Advice::Do && !one.habit.after.is_empty();
+    let stands = |one: &Heuristic| one.standing != Standing::Retired;
+    let advised = |one: &Heuristic| stands(one) && one.advice == Advice::Do && !one.habit.after.is_empty();
     for (place, one) in heuristics.iter().enumerate().filter(|(_, one)| advised(one)) {
         contrary.entry((one.situation.clone(), one.habit.after.clone())).or_default().push(place);
     }
@@ -365,8 +372,69 @@ fn resolve(heuristics: &mut [Heuristic]) {
             heuristics[*place].standing = if sure { Standing::Outdone } else { Standing::Contested };
             if rank == 1 {
                 heuristics[best].rival = Some(Rival { heuristic: other, better });
-                heuristics[best].standing = if sure { Standing::Active } else { Standing::Contested };
+            }
+            if !sure {
+                heuristics[best].standing = Standing::Contested;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "Do it right after the start", with an effect and the reach of its interval.
+    fn advice(tool: &str, log_odds: f64, reach: f64) -> Heuristic {
+        let contrast = Contrast {
+            with: Rate::new(20.0, 15.0),
+            without: Rate::new(20.0, 5.0),
+            tasks: 5,
+            log_odds,
+            p_value: 0.01,
+            interval: (log_odds - reach, log_odds + reach),
+        };
+        let habit = Habit { after: vec![Move::Start.signature()], tool: tool.to_owned() };
+        let learner = Learner::default().id();
+        Heuristic::new(learner, &Scope::default(), Situation::default(), (Window::Whole, habit), contrast)
+    }
+
+    #[test]
+    fn the_best_of_three_is_contested_by_any_that_may_be_better() {
+        let mut all = [advice("a", 2.0, 0.4), advice("b", 1.0, 0.4), advice("c", 0.9, 4.0)];
+        resolve(&mut all);
+        assert_eq!(
+            all.each_ref().map(|one| one.standing),
+            [Standing::Contested, Standing::Outdone, Standing::Contested]
+        );
+        assert_eq!(all[2].rival.unwrap().heuristic, all[0].id);
+    }
+
+    #[test]
+    fn looking_at_more_contexts_makes_none_more_likely_to_be_special() {
+        let contrast = advice("a", 1.0, 0.5).contrast;
+        let special = |(n, differs): (usize, f64)| Special {
+            context: format!("tag={n}"),
+            with: contrast,
+            without: contrast,
+            differs,
+        };
+        let most = |differs: &[f64]| most_special(differs.iter().copied().enumerate().map(special).collect());
+        let told = |one: Special| (one.context, one.differs);
+        assert_eq!(most(&[0.04]).map(told), Some(("tag=0".to_owned(), 0.04)));
+        assert_eq!(most(&[0.5, 0.04, 0.9]).map(told), Some(("tag=1".to_owned(), 0.12)));
+        assert_eq!(most(&[0.5, 0.4, 0.9]).map(told), Some(("tag=1".to_owned(), 1.0)));
+        assert!(most(&[]).is_none());
+    }
+
+    #[test]
+    fn what_is_retired_outdoes_nothing() {
+        let mut all = [advice("a", 2.0, 0.4), advice("b", 1.0, 0.4)];
+        all[0].standing = Standing::Retired;
+        resolve(&mut all);
+        assert_eq!(
+            all.each_ref().map(|one| (one.standing, one.rival)),
+            [(Standing::Retired, None), (Standing::Active, None)]
+        );
     }
 }

@@ -103,8 +103,12 @@ pub struct Situation {
 impl Situation {
     /// Whether a task is in it.
     pub fn fits(&self, task: &Task) -> bool {
-        let has = |context: &String| contexts(task).any(|one| one == *context);
-        self.domain == task.domain && self.context.iter().all(has) && !self.unless.iter().any(has)
+        self.domain == task.domain && self.fits_context(|context| contexts(task).any(|one| one == *context))
+    }
+
+    /// Whether what has these parts of a context is in it, if the domain is right.
+    pub(crate) fn fits_context(&self, has: impl Fn(&String) -> bool) -> bool {
+        self.context.iter().all(&has) && !self.unless.iter().any(&has)
     }
 }
 
@@ -137,8 +141,8 @@ pub struct Heuristic {
     pub advice: Advice,
     /// The evidence: episodes with and without it, compared within tasks.
     pub contrast: Contrast,
-    /// The environments in which the habit was seen, each with how many episodes.
-    pub environments: BTreeMap<BTreeMap<String, String>, u64>,
+    /// The environments in which the habit was seen in this situation.
+    pub environments: BTreeSet<BTreeMap<String, String>>,
     /// Whether it is shown.
     pub standing: Standing,
     /// The best contrary advice for the same situation, if there is one.
@@ -166,17 +170,19 @@ impl Heuristic {
         contrast: Contrast,
     ) -> Self {
         let advice = if contrast.log_odds > 0.0 { Advice::Do } else { Advice::Avoid };
-        let parts = [scope.as_str(), situation.domain.as_deref().unwrap_or("\0"), &advice.to_string()];
-        let context = situation.context.iter().map(String::as_str);
-        let unless = situation.unless.iter().map(|one| one.as_str());
-        let habit_parts = habit.after.iter().map(String::as_str).chain([habit.tool.as_str()]);
+        let advised = advice.to_string();
+        let domain = situation.domain.as_deref().map_or(&[0xFE][..], str::as_bytes);
+        let bytes = |text: &'_ String| text.as_bytes().to_vec();
         let mut name = Vec::new();
-        // Every field ends in a byte that UTF-8 does not contain, every list in two.
-        for list in
-            [&parts[..], &context.collect::<Vec<_>>(), &unless.collect::<Vec<_>>(), &habit_parts.collect::<Vec<_>>()]
-        {
+        // Every field ends in a byte that UTF-8 does not contain, every list in two; no domain is another one.
+        for list in [
+            vec![scope.as_str().into(), domain.into(), advised.into()],
+            situation.context.iter().map(bytes).collect::<Vec<_>>(),
+            situation.unless.iter().map(bytes).collect(),
+            habit.after.iter().chain([&habit.tool]).map(bytes).collect(),
+        ] {
             for part in list {
-                name.extend_from_slice(part.as_bytes());
+                name.extend(part);
                 name.push(0xFF);
             }
             name.push(0xFF);
@@ -188,7 +194,7 @@ impl Heuristic {
             window,
             advice,
             contrast,
-            environments: BTreeMap::new(),
+            environments: BTreeSet::new(),
             standing: Standing::Active,
             rival: None,
             uplift: None,
@@ -219,7 +225,7 @@ impl Heuristic {
 
     /// How the environment of a task compares with those that the evidence is from.
     pub fn freshness(&self, task: &Task) -> Freshness {
-        let compared = self.environments.keys().map(|seen| Freshness::of(seen, &task.environment));
+        let compared = self.environments.iter().map(|seen| Freshness::of(seen, &task.environment));
         compared.min().unwrap_or(Freshness::Unverifiable)
     }
 }

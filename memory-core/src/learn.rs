@@ -19,7 +19,7 @@ use crate::{
 const NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_7a4e_50c1_4f0e_9c55_27d7_31f0_a9be);
 
 /// Raised with every change of what [`Learner::observe`] returns.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
 /// How many moves a transition looks back at most.
 const ORDER: usize = 3;

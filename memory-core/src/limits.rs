@@ -106,7 +106,7 @@ impl Limits {
         self
     }
 
-    /// Sets the tags of a task or a note.
+    /// Sets the tags of a task or a note, and the facts of a task's environment.
     #[must_use]
     pub fn with_tags(mut self, tags: usize) -> Self {
         self.tags = tags;

@@ -89,8 +89,9 @@ pub enum PatternKind {
     /// These moves, one right after the other. Signature: two or three moves; one branch, the empty one.
     /// A trial is an episode that contains them; it succeeds if the episode did.
     ToolSequence,
-    /// What repairs this error. Signature: the tool and its normalised error text; branch: the tools used from the error up
-    /// to the first step that went well. A trial is an occurrence of the error; it succeeds if the same tool went well
+    /// What repairs this error. Signature: the tool and its normalised error text; branch: the tools used after the error, up
+    /// to the step in which the same tool went well; if that is not within three steps, up to the first that went well; else all of
+    /// the next three. A trial is an occurrence of the error; it succeeds if the same tool went well
     /// within three steps.
     ErrorRecovery,
     /// What precedes failure. Signature: one or two moves of which the last went wrong; one branch, the empty one.
@@ -423,9 +424,10 @@ impl Pattern {
         signature: Vec<String>,
     ) -> Self {
         let mut name = Vec::with_capacity(128);
-        // Every field ends in a byte that UTF-8 does not contain, so that no two signatures have one name.
-        for field in [scope.as_str(), trust.as_str(), kind.as_str(), domain.as_deref().unwrap_or("\0")] {
-            name.extend_from_slice(field.as_bytes());
+        // Every field ends in a byte that UTF-8 does not contain, so that no two signatures have one name; no domain is another one.
+        let domain_name = domain.as_deref().map_or(&[0xFE][..], str::as_bytes);
+        for field in [scope.as_str().as_bytes(), trust.as_str().as_bytes(), kind.as_str().as_bytes(), domain_name] {
+            name.extend_from_slice(field);
             name.push(0xFF);
         }
         for part in &signature {
@@ -614,8 +616,13 @@ mod tests {
             .id
         };
         assert_eq!(make(Some("a"), &["+x"]), make(Some("a"), &["+x"]));
-        let all =
-            [make(None, &["+x"]), make(Some(""), &["+x"]), make(Some("a"), &["+x"]), make(Some("a"), &["+x", ""])];
+        let all = [
+            make(None, &["+x"]),
+            make(Some(""), &["+x"]),
+            make(Some("\0"), &["+x"]),
+            make(Some("a"), &["+x"]),
+            make(Some("a"), &["+x", ""]),
+        ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
     }

@@ -64,7 +64,7 @@ impl Playbook {
     }
 }
 
-/// First what to begin with; then what comes after a tool that is in the list already, right behind it; the rest, best
+/// First what to begin with; then what comes after a tool that is in the list already, behind it; the rest, best
 /// supported first.
 fn in_order(advised: &[&Heuristic]) -> Vec<Play> {
     let start = Move::Start.signature();

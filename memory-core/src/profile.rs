@@ -177,7 +177,7 @@ impl Weights {
     }
 }
 
-/// What counts in a recall, and how much. All numbers are in [0, 1].
+/// What counts in a recall, and how much. All numbers but [`depth`](Self::depth) are in [0, 1].
 ///
 /// What is found is scored by its *relevance*: by words, trace and vector, for episodes also by what those like it say (see
 /// [`agreement`](Self::agreement)), for the turns of a thread also by the turns around them. Of the score, the shares of

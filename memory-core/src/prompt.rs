@@ -148,6 +148,7 @@ impl Recollection {
     /// As [`to_prompt`](Self::to_prompt), with tokens as this counter counts them.
     pub fn to_prompt_with(&self, budget: usize, counter: &dyn TokenCounter) -> Prompt {
         let mut packing = Packing::new(budget, counter);
+        let mut beside_others: HashSet<NoteId> = HashSet::new();
         if self.withheld {
             return packing.finish();
         }
@@ -166,7 +167,9 @@ impl Recollection {
                 Section::Notes if step == 0 => {
                     let note = &self.notes[record];
                     let recalled = |turn: &Note| self.notes.iter().any(|one| one.note.id == turn.id);
-                    let beside = (1..).zip(&note.around).filter(|(_, turn)| !recalled(turn));
+                    // A turn may stand beside two that were recalled.
+                    let beside =
+                        (1..).zip(&note.around).filter(|(_, turn)| !recalled(turn) && beside_others.insert(turn.id));
                     beside.for_each(|(number, turn)| packing.offer(Line::beside(record, number, note, turn)));
                 }
                 _ => {}
@@ -537,6 +540,11 @@ pub(crate) mod tests {
         let most = all.to_prompt(140);
         assert_eq!(most.cited, cited[..most.cited.len()], "the turns beside it never come without it: {most}");
         assert!(!most.cited.is_empty() && most.left_out > 0, "{most}");
+
+        let notes = vec![recalled(question, 0.8, &[answer]), recalled(thanks, 0.7, &[answer])];
+        let prompt = Recollection { notes, ..Recollection::default() }.to_prompt(1_000);
+        let beside = prompt.cited.iter().filter(|cited| **cited == Citation::Note(answer.id));
+        assert_eq!((beside.count(), prompt.left_out), (1, 0), "it stands beside both: {prompt}");
     }
 
     fn notes<const N: usize>(notes: [(&str, f64); N]) -> Recollection {
@@ -795,11 +803,18 @@ pub(crate) mod tests {
             // Two notes of one text are one note, and two rules of one tool are one rule.
             let notes: BTreeMap<NoteId, RecalledNote> = notes.map(|one| (one.note.id, one)).collect();
             let advice: BTreeMap<HeuristicId, Advised> = advice.map(|one| (one.heuristic.id, one)).collect();
+            // Every second note is not recalled, and stands beside those that are.
+            let turns: Vec<Arc<Note>> = notes.values().map(|one| Arc::clone(&one.note)).collect();
+            let beside = |place: usize| [place.checked_sub(1), Some(place + 1)].into_iter().flatten();
+            let notes = notes.into_values().enumerate().step_by(2).map(|(place, one)| {
+                let around = beside(place).filter_map(|beside| turns.get(beside).cloned()).collect();
+                RecalledNote { around, ..one }
+            });
             Recollection {
                 query,
                 episodes: episodes.collect(),
                 pitfalls: pitfalls.collect(),
-                notes: notes.into_values().collect(),
+                notes: notes.collect(),
                 advice: advice.into_values().collect(),
                 ..Recollection::default()
             }

@@ -109,7 +109,8 @@ pub struct Contrast {
 }
 
 impl Contrast {
-    /// Compares within strata; `None` if fewer than `tasks` strata, at least two, tell anything.
+    /// Compares within strata; `None` if fewer than `tasks` strata, at least two, tell anything, and if none of them differs from what
+    /// chance would be expected to give.
     pub fn of(strata: impl IntoIterator<Item = Stratum>, tasks: usize) -> Option<Self> {
         let (mut with, mut without) = (Rate::default(), Rate::default());
         let (mut numerator, mut denominator) = (0.0, 0.0);
@@ -135,7 +136,9 @@ impl Contrast {
         let t = score / variance.sqrt();
         let student = StudentsT::new(0.0, 1.0, informative as f64 - 1.0).ok()?;
         let p_value = 2.0 * student.sf(t.abs());
-        let reach = if t == 0.0 { f64::INFINITY } else { (student.inverse_cdf(0.975) * log_odds / t).abs() };
+        // Near no effect both vanish, and their quotient is noise; this is what it tends to.
+        let error = if t.abs() < 1e-9 { variance.sqrt() / (denominator + 0.5) } else { (log_odds / t).abs() };
+        let reach = student.inverse_cdf(0.975) * error;
         let interval = (log_odds - reach, log_odds + reach);
         Some(Self { with, without, tasks: informative, log_odds, p_value, interval })
     }
@@ -264,6 +267,20 @@ mod tests {
         assert!(contrast.interval.0 < 0.0 && contrast.interval.1 > contrast.log_odds);
         assert_eq!(contrast.tasks, 3);
         assert_eq!(Contrast::of(strata, 4), None);
+    }
+
+    #[test]
+    fn no_effect_is_as_certain_as_the_smallest() {
+        let interval = |more: f64| {
+            let helps = Stratum { with: Rate::new(10.0, 7.0 + more), without: Rate::new(10.0, 5.0) };
+            let harms = Stratum { with: Rate::new(10.0, 5.0), without: Rate::new(10.0, 7.0) };
+            Contrast::of([helps, harms, helps, harms, helps, harms], 5).unwrap().interval
+        };
+        let (none, least, most) = (interval(0.0), interval(1e-12), interval(1e-5));
+        assert!((none.0 + none.1).abs() < 1e-9 && none.1 > 0.1 && none.1 < 2.0, "{none:?}");
+        for (a, b) in [(none.0, least.0), (none.1, least.1), (none.0, most.0), (none.1, most.1)] {
+            near(a, b);
+        }
     }
 
     #[test]

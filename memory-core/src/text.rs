@@ -96,10 +96,14 @@ fn parts(segment: &str) -> Vec<String> {
     parts.map(str::to_owned).collect()
 }
 
+/// Bytes of the longest word in a signature; characters, if it has other letters than ASCII.
+const LONGEST_IN_SIGNATURE: usize = 40;
+
 /// The signature of an error text: what stays the same when the same thing goes wrong elsewhere.
 ///
-/// Quoted text, paths, and numbers and ids (words with digits, and words above 40 bytes) become `'…'`, `<path>` and `#`;
-/// case is folded; only the first line that says something is read, up to 12 words of it. Text that the memory supplied is
+/// Quoted text, paths, and numbers and ids (words with digits, and words above 40 bytes) become `'…'`, `<path>` and `#`. What has
+/// other letters than ASCII may be a whole sentence without spaces: of that, digits become `#`, and 40 characters are kept. Case is
+/// folded; only the first line that says something is read, up to 12 words of it. Text that the memory supplied is
 /// passed over; see [`strip_recalled`].
 ///
 /// ```
@@ -111,18 +115,27 @@ pub fn error_signature(text: &str) -> String {
     let text = strip_recalled(text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let folded = without_quoted(line).to_lowercase();
-    let mut parts: Vec<&str> = Vec::with_capacity(12);
+    let mut parts: Vec<Cow<'_, str>> = Vec::with_capacity(12);
     for word in folded.split_whitespace().take(12) {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '/' && c != '\\' && c != '…');
         parts.push(if bare.contains(['/', '\\']) {
-            "<path>"
-        } else if word.len() > 40 || bare.chars().any(char::is_numeric) {
-            "#"
+            Cow::Borrowed("<path>")
+        } else if !word.is_ascii() {
+            Cow::Owned(without_digits(word, LONGEST_IN_SIGNATURE))
+        } else if word.len() > LONGEST_IN_SIGNATURE || bare.chars().any(char::is_numeric) {
+            Cow::Borrowed("#")
         } else {
-            word
+            Cow::Borrowed(word)
         });
     }
     parts.join(" ")
+}
+
+/// The first so many characters of a text, after each number in it has become one `#`.
+fn without_digits(text: &str, most: usize) -> String {
+    let mut before = ' ';
+    let folded = text.chars().map(|c| if c.is_numeric() { '#' } else { c });
+    folded.filter(|c| *c != '#' || std::mem::replace(&mut before, *c) != '#').take(most).collect()
 }
 
 /// Replaces what stands between a pair of equal quotes by an ellipsis. A quote opens only where a word does not go on
@@ -183,8 +196,10 @@ pub fn strip_recalled(text: &str) -> Cow<'_, str> {
     }
     let (mut own, mut rest, mut depth) = (String::with_capacity(text.len()), text, 0_usize);
     loop {
-        let marks = [RECALLED_BEGIN, RECALLED_END].map(|mark| rest.find(mark).map(|place| (place, mark)));
-        let next = marks.into_iter().flatten().min();
+        // Not the next of each: a text without any end would be read to its end for each beginning.
+        let mark_at =
+            |place: usize| [RECALLED_BEGIN, RECALLED_END].into_iter().find(|mark| rest[place..].starts_with(mark));
+        let next = rest.match_indices('⟦').find_map(|(place, _)| Some((place, mark_at(place)?)));
         let (before, after) = match next {
             Some((place, mark)) => (&rest[..place], &rest[place + mark.len()..]),
             None => (rest, ""),
@@ -236,6 +251,11 @@ mod tests {
         assert_eq!(error_signature(&format!("bad token {}", "x".repeat(9_000))), "bad token #");
         assert_eq!(error_signature("I can't open `it"), "i can't open `it");
         assert_eq!(error_signature(""), "");
+        // Sentences without spaces.
+        assert_eq!(error_signature("打开文件失败：没有那个文件或目录"), "打开文件失败：没有那个文件或目录");
+        same("数据库连接超时，请在15秒后再试一次", "数据库连接超时，请在7秒后再试一次");
+        assert_eq!(error_signature("größe12 zu klein").as_str(), "größe# zu klein");
+        assert_eq!(error_signature(&"東".repeat(9_000)), "東".repeat(40));
     }
 
     #[test]

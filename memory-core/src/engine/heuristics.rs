@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::projection::Mark;
 use super::{Memory, Recollection};
-use crate::derive::derive;
+use crate::derive::{derive, resolve};
 use crate::learn::{SHOWN, WITHHELD, exposure_of};
 use crate::statistics::Rate;
 use crate::{
@@ -253,6 +253,7 @@ impl Memory {
         habits.retain(|habit| habit.trust == Trust::Trusted);
         let mut heuristics = derive(self.learner(), &self.scope, &habits, now);
         self.judge(&mut heuristics).await?;
+        resolve(&mut heuristics);
         let heuristics: Arc<[Heuristic]> = heuristics.into();
         let (bucket, renewing) = (self.learner().bucket_of(now), Arc::default());
         let entry = Entry { mark, bucket, at, took: at.elapsed(), heuristics: Arc::clone(&heuristics), renewing };

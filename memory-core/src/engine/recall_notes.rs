@@ -42,7 +42,8 @@ pub struct RecalledNote {
     pub score: f64,
     /// What the score is made of.
     pub parts: Parts,
-    /// The turns right before and after it in its thread, in order; none for a note without a place.
+    /// The turns right before and after it in its thread, in order; none for a note without a place. Looked up for the 30 notes that
+    /// are best by words and the 10 that are best by vector.
     pub around: Vec<Arc<Note>>,
 }
 

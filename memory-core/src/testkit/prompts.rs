@@ -59,7 +59,11 @@ fn quotes(recollection: &Recollection, cited: Citation) -> Vec<String> {
             &pitfall.freshness
         }
         Citation::Note(id) => {
-            let note = &recollection.notes.iter().find(|one| one.note.id == id).unwrap().note;
+            let recalled = recollection.notes.iter();
+            let note = recalled
+                .flat_map(|one| std::iter::once(&one.note).chain(&one.around))
+                .find(|one| one.id == id)
+                .unwrap();
             texts.extend([note.text.clone(), note.source.clone()]);
             texts.extend(note.place.iter().map(|place| place.thread.clone()));
             &Freshness::Fresh

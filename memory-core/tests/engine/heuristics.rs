@@ -109,6 +109,21 @@ async fn what_differs_by_context_becomes_special() {
     assert!(find(&heuristics, "test").is_some(), "where the contexts agree, the general one stands");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_special_has_the_environments_of_its_own_situation() {
+    let modern = |number: usize| task(number).environment("rustc", "1.95");
+    let legacy = |number: usize| task(number).tag("legacy").environment("rustc", "1.60");
+    let memory = learned(runs(modern, 4, 0).into_iter().chain(runs(legacy, 0, 4))).await;
+    let heuristics = memory.heuristics().await.unwrap();
+    for (advice, own, other) in [(Advice::Do, "1.95", "1.60"), (Advice::Avoid, "1.60", "1.95")] {
+        let mut of = heuristics.iter().filter(|one| one.habit.to_string() == "test" && one.advice == advice);
+        let test = of.next().unwrap();
+        assert_eq!(test.environments.iter().flat_map(|one| one.values()).collect::<Vec<_>>(), [own], "{test}");
+        let drifted = Freshness::Drifted(vec!["rustc".to_owned()]);
+        assert_eq!(test.freshness(&task(0).environment("rustc", other)), drifted, "{test}");
+    }
+}
+
 /// Each task is begun with one of three tools; for each, how many of five runs succeed.
 fn beginnings(successes: [(&str, usize); 3]) -> Vec<Recording> {
     let runs = move |number| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::testkit::{Fault, FaultyStore, Operation, samples};
-use memory_core::{Batch, ErrorKind, InMemoryStore, Key, Memory, MemoryStore, Outcome, Record, Step, Task};
+use memory_core::{Batch, ErrorKind, InMemoryStore, Memory, MemoryStore, Outcome, Record, Step, Task};
 
 use crate::{counts, faulty, fold_of_log, fresh, lost, opened, over, record_all, stored, worked};
 
@@ -226,17 +226,16 @@ async fn a_rebuild_repairs_what_differs_is_missing_or_is_too_much() {
 
 #[tokio::test(start_paused = true)]
 async fn deleting_from_a_damaged_store_fails_whole_until_it_is_rebuilt() {
-    for missing in [true, false] {
+    for (missing, place) in [true, false].into_iter().flat_map(|missing| (0..6).map(move |place| (missing, place))) {
         let memory = fresh().await;
         let id = memory.record(worked("fix", &["grep"])).await.unwrap().episode;
         memory.project().await.unwrap();
-        let mut pattern = memory.patterns().await.unwrap().remove(0);
+        let mut patterns = memory.patterns().await.unwrap();
+        assert_eq!(patterns.len(), 6, "each is damaged in its turn");
+        let mut pattern = patterns.swap_remove(place);
         pattern.branches.clear();
-        let damage = if missing {
-            Batch::new().delete(Key::Pattern(pattern.id))
-        } else {
-            Batch::new().put(Record::Pattern(pattern))
-        };
+        let damage =
+            if missing { Batch::new().delete(pattern.key()) } else { Batch::new().put(Record::Pattern(pattern)) };
         memory.store().commit(&damage).await.unwrap();
         let before = stored(&memory).await;
         let error = memory.delete(id).await.unwrap_err();
