@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Trust {
-    /// Kept and counted apart. It is quarantined: neither suggested, nor recalled, nor part of any advice, until as many
-    /// trusted episodes as the [quorum](crate::Learner::quorum) have shown the same. A note is never recalled that only
-    /// such sources told.
+    /// Kept and counted apart: it has no part in any answer. [`quarantined`](crate::Memory::quarantined) lists it until as many
+    /// trusted episodes as the [quorum](crate::Learner::quorum) have shown the same. A note is never recalled that only such
+    /// sources told.
     Untrusted,
     /// The agent's own work, or that of a source which its user vouches for.
     #[default]
