@@ -486,7 +486,7 @@ impl Memory {
 
     /// The weight that evidence has now.
     pub fn support(&self, evidence: &crate::Evidence) -> Support {
-        self.learner().support(evidence, self.inner.clock.now())
+        self.learner().support(evidence, self.inner.clock.read())
     }
 
     /// How the memory is doing.
