@@ -525,7 +525,11 @@ impl Memory {
         if let Err(error) = self.project().await {
             tracing::warn!(%error, "closing without having projected all");
         }
-        self.inner.store.close().await.and(flushed).map_err(|error| error.in_operation("close"))
+        let closed = self.inner.store.close().await;
+        if closed.is_ok() {
+            self.inner.jobs.end();
+        }
+        closed.and(flushed).map_err(|error| error.in_operation("close"))
     }
 
     /// Episodes like a task are looked for in its domain, among those of trusted sources.
