@@ -8,7 +8,8 @@ use crate::note::{NoteParts, folded};
 use crate::text::strip_recalled;
 use crate::{Episode, Error, NewNote, NoteChange, Outcome, Recording, Result, Search, Source, Step, Task, Telling};
 
-/// Bounds on what the engine accepts. Beyond a bound there is a typed error; nothing is cut off or left out.
+/// Bounds on what the engine accepts. Beyond a bound there is a typed error; nothing is cut off or left out. Each field may be
+/// from 1 to 10,000,000.
 ///
 /// # Default
 ///

@@ -97,9 +97,9 @@ pub struct Usage {
 /// lowered; and what is deleted makes room. What is learned is not counted, since it is not the caller's to delete. Scopes
 /// above or below another one are scopes of their own.
 ///
-/// An open episode is not counted, and none can be begun where there is no room for one more. If others take that room before
-/// it is complete, completing it fails, and so does a [sweep](crate::Memory::sweep): it stays open until there is room. A note
-/// that is told in a session is a record of the agent's too: it needs room in both scopes.
+/// An open episode is not counted. Where `episodes` is bounded, none can be begun if there is no room for one more. If there is
+/// no room when it is complete, completing it fails, and so does a [sweep](crate::Memory::sweep): it stays open until there is.
+/// A note that is told in a session is a record of the agent's too: it needs room in both scopes.
 ///
 /// # How it counts
 /// A scope is counted when it is first written to: all of it is read once. From then on the change feed tells what has changed,

@@ -19,6 +19,7 @@ use crate::{
     Batch, Clock, Consent, Embedder, Error, HashEmbedder, Key, Learner, Limits, MemoryStore, MemoryStoreExt, Record,
     Reranker, Result, Scope, Source, Stored, SystemClock, VectorSpace,
 };
+
 /// Puts a [`Memory`] together from a store and, where the defaults do not fit, other parts.
 ///
 /// # Default

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::notes::EMBEDDED_TOGETHER;
 use super::projection::retry;
 use super::reembed::text;
 use super::{Inner, Memory, embed_all};
@@ -19,8 +20,6 @@ pub(super) const EMBEDDING_PERIOD: Duration = Duration::from_secs(30);
 pub(super) const FIRST_EMBEDDING: Duration = Duration::from_secs(1);
 /// In every how many periods the store is asked for what others may have queued: in every ten minutes.
 const PERIODS_TO_LOOK: u32 = 20;
-/// Texts in a call of the embedder, and records in a batch.
-const TOGETHER: usize = 64;
 
 /// For how many periods more nothing is expected in the queue.
 #[derive(Debug, Default)]
@@ -72,7 +71,8 @@ impl Memory {
     ///
     /// # Errors
     /// The embedder's errors and the store's. What could be embedded has its vector all the same, and the rest stays queued;
-    /// so does, alone, a text that the embedder finds [`Invalid`](ErrorKind::Invalid).
+    /// so does, alone, a text that the embedder finds [`Invalid`](ErrorKind::Invalid), or whose vector would exceed the
+    /// [quota](crate::Quota) of its scope.
     pub async fn embed_missing(&self) -> Result<u64> {
         let result = self.inner.embed_missing().await.map_err(|error| error.in_operation("embed_missing"));
         self.inner.jobs.embedding.ran(self.inner.clock.read(), &result);
@@ -90,30 +90,29 @@ impl Inner {
         committed
     }
 
-    /// Embeds what is queued, unless nothing is expected there. What the embedder refuses is not offered again soon.
+    /// Embeds what is queued, unless nothing is expected there. What is refused is not offered again soon.
     pub(super) async fn embed_expected(&self) -> Option<Result<()>> {
         if !self.jobs.unembedded.is_over() {
             return None;
         }
         let embedded = self.embed_missing().await.map(|_| ());
-        if embedded.as_ref().is_err_and(|error| error.kind() != ErrorKind::Invalid) {
+        if embedded.as_ref().is_err_and(|error| !is_of_one(error)) {
             self.jobs.unembedded.end();
         }
         Some(embedded)
     }
 
     pub(super) async fn embed_missing(&self) -> Result<u64> {
-        let mut scan = Scan::new(RecordKind::Unembedded).limit(TOGETHER);
+        let mut scan = Scan::new(RecordKind::Unembedded).limit(EMBEDDED_TOGETHER);
         let (mut embedded, mut refused) = (0, Ok(()));
         loop {
             let page = self.store.scan(&scan).await?;
             let ids: Vec<Uuid> = page.records.iter().map(|stored| id(&stored.record.key())).collect();
             match self.embed_queued(&ids).await {
-                // One text alone may be at fault.
-                Err(error) if error.kind() == ErrorKind::Invalid => {
+                Err(error) if is_of_one(&error) => {
                     for id in ids {
                         match self.embed_queued(&[id]).await {
-                            Err(error) if error.kind() == ErrorKind::Invalid => refused = Err(named(id, error)),
+                            Err(error) if is_of_one(&error) => refused = Err(named(id, error)),
                             done => embedded += done?,
                         }
                     }
@@ -181,6 +180,11 @@ fn with_vector((mut stored, new): (Stored, Vector)) -> Stored {
         *vector = Some(new);
     }
     stored
+}
+
+/// Whether one text alone may be at fault, or its scope, so that the others must not wait for it.
+fn is_of_one(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::QuotaExceeded)
 }
 
 fn named(id: Uuid, error: Error) -> Error {

@@ -1,6 +1,9 @@
 //! Writing a memory out.
 
+use std::collections::HashSet;
+
 use tokio::io::AsyncWrite;
+use uuid::Uuid;
 
 use super::Memory;
 use super::notes::noted;
@@ -8,7 +11,8 @@ use super::projection::log_after;
 use crate::lines::LineWriter;
 use crate::transfer::{Counted, EndLine, EpisodeLine, Header, MOST_LINE_BYTES, NoteLine};
 use crate::{
-    MemoryStore as _, NoteFilter, Record, RecordKind, Result, Scan, Scope, Stored, StoredNote, Transferred, Version,
+    MemoryStore as _, MemoryStoreExt as _, NoteFilter, Record, RecordKind, Result, Scan, Scope, Stored, StoredNote,
+    Transferred, Version,
 };
 
 /// Records that are read at once: each may have megabytes.
@@ -23,8 +27,8 @@ impl Memory {
     /// notes.
     ///
     /// Others may write meanwhile: the export has every episode that was there when it began and is there when it comes to
-    /// it, and no later one; notes are as they are when it comes to them. It takes as much memory as 64 records, however
-    /// many there are. The writer is flushed, and neither closed nor synced to disk.
+    /// it, and no later one; notes are as they are when it comes to them. It takes as much memory as 64 records and the ids of
+    /// those that wait for their vectors, however many there are. The writer is flushed, and neither closed nor synced to disk.
     ///
     /// # Form
     /// ```text
@@ -75,30 +79,43 @@ impl Memory {
     }
 
     async fn write_out(&self, scope: Option<&Scope>, writer: impl AsyncWrite + Unpin) -> Result<Transferred> {
-        let upto = self.inner.store.health().await?.version;
         let mut out = LineWriter::new(writer);
         let header = Header::new(scope.cloned(), self.inner.embedder.space().clone());
         out.write("the header", &header, MOST_LINE_BYTES).await?;
-        let episodes = self.write_episodes(scope, upto, &mut out).await?;
+        let episodes = self.write_episodes(scope, &mut out).await?;
         let notes = self.write_notes(scope, &mut out).await?;
         out.write("the end", &EndLine { end: Counted { episodes, notes } }, MOST_LINE_BYTES).await?;
         Ok(Transferred { lines: out.finish().await?, episodes, notes, ..Transferred::default() })
     }
 
+    /// An episode that gets its vector meanwhile takes a later place in the log. It was queued for that when this began.
     async fn write_episodes<W: AsyncWrite + Unpin>(
         &self,
         scope: Option<&Scope>,
-        upto: Version,
         out: &mut LineWriter<W>,
     ) -> Result<u64> {
+        let mut queued = self.queued().await?;
+        let upto = self.version().await?;
+        let mut end = queued.is_empty().then_some(upto);
         let mut scan = Scan { scope: scope.cloned(), ..log_after(Version(0)).limit(PAGE) };
         let mut count = 0;
         loop {
             let page = self.inner.store.scan(&scan).await?;
             for stored in page.records {
                 let Stored { version, record: Record::Episode(logged) } = stored else { continue };
+                let was_queued = queued.remove(logged.episode.id.as_uuid());
                 if version > upto {
-                    return Ok(count);
+                    // What was queued and not met by now has its later place by now.
+                    let end = match end {
+                        Some(end) => end,
+                        None => *end.insert(self.version().await?),
+                    };
+                    if version > end {
+                        return Ok(count);
+                    }
+                    if !was_queued {
+                        continue;
+                    }
                 }
                 let line = EpisodeLine { episode: &logged.episode, vector: logged.vector.as_ref() };
                 out.write(&format!("episode {}", logged.episode.id), &line, MOST_LINE_BYTES).await?;
@@ -109,6 +126,20 @@ impl Memory {
                 None => return Ok(count),
             }
         }
+    }
+
+    async fn version(&self) -> Result<Version> {
+        Ok(self.inner.store.health().await?.version)
+    }
+
+    /// The ids of all that waits for its vector.
+    async fn queued(&self) -> Result<HashSet<Uuid>> {
+        let stored = self.inner.store.scan_all(Scan::new(RecordKind::Unembedded)).await?;
+        let ids = stored.into_iter().filter_map(|stored| match stored.record {
+            Record::Unembedded(id) => Some(id),
+            _ => None,
+        });
+        Ok(ids.collect())
     }
 
     async fn write_notes<W: AsyncWrite + Unpin>(&self, scope: Option<&Scope>, out: &mut LineWriter<W>) -> Result<u64> {

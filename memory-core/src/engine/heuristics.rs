@@ -55,6 +55,13 @@ impl Derived {
         map.insert(scope, entry);
     }
 
+    /// Takes note that the heuristics of a scope would be derived just as they are.
+    fn confirm(&self, scope: &Scope) {
+        if let Some(entry) = self.map().get_mut(scope) {
+            entry.at = Instant::now();
+        }
+    }
+
     /// Scopes whose heuristics are being derived beside their callers.
     pub(crate) fn renewing(&self) -> u64 {
         self.map().values().filter(|entry| entry.renewing.load(Ordering::Relaxed)).count() as u64
@@ -214,6 +221,7 @@ impl Memory {
         let bucket = self.learner().bucket_of(self.inner.clock.read());
         match self.inner.derived.get(&self.scope) {
             Some(entry) if entry.bucket == bucket && entry.mark == self.inner.projection.mark().await? => {
+                self.inner.derived.confirm(&self.scope);
                 Ok(entry.heuristics)
             }
             _ => self.derive().await,

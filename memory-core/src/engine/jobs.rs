@@ -16,7 +16,7 @@ use super::retention::{FIRST_RETENTION, RETENTION_PERIOD, Retention};
 use super::{Inner, Memory};
 use crate::{Result, Scope, Source};
 
-/// How many times sooner than usual a job is run again after a failure.
+/// How many times sooner than usual a job is run again after a first failure; each further one doubles the wait, up to the usual.
 const SOONER: u32 = 10;
 
 /// How a job that runs beside the callers is doing.
@@ -24,8 +24,9 @@ const SOONER: u32 = 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobHealth {
     /// `projection` folds episodes into patterns, `leases` renews the leases of open episodes, `sweep` closes those whose
-    /// lease has run out, `steps` writes buffered steps, `consolidation` derives heuristics, `expiry` deletes expired notes.
-    /// `embedding` fills in vectors that are missing since the embedder failed. `retention` deletes what the [policy](crate::MemoryBuilder::retention) does not keep, if there is one.
+    /// lease has run out, `steps` writes buffered steps, `consolidation` derives heuristics, `expiry` deletes expired notes,
+    /// `embedding` fills in vectors that are missing since the embedder failed, `retention` deletes what the
+    /// [policy](crate::MemoryBuilder::retention) does not keep, if there is one.
     pub name: &'static str,
     /// When it last ran, well or not; `None` before the first time.
     pub last_beat: Option<DateTime<Utc>>,
@@ -34,8 +35,8 @@ pub struct JobHealth {
     /// What waits for it. `projection`: episodes that are not folded yet; `leases`: handles of open episodes; `sweep`: open
     /// episodes, of all scopes, whose lease has run out; `steps`: steps that are not written yet; `consolidation`: scopes
     /// whose heuristics are being derived beside the callers; `expiry`: expired notes of all scopes; `embedding`: episodes and
-    /// notes of all scopes without a vector; `retention`: episodes that it
-    /// has found, this time or the last, and not deleted yet.
+    /// notes of all scopes without a vector; `retention`: episodes that it has found, this time or the last, and not deleted
+    /// yet.
     pub queue: u64,
 }
 
@@ -87,7 +88,7 @@ pub(super) struct Jobs {
     pub(super) unembedded: Rest,
     /// Told when an episode has a first buffered step.
     buffered: watch::Sender<()>,
-    /// Gone with the engine.
+    /// Told when the store is closed, and gone with the engine.
     alive: watch::Sender<()>,
 }
 
@@ -106,6 +107,16 @@ impl Jobs {
             buffered: watch::channel(()).0,
             alive: watch::channel(()).0,
         }
+    }
+
+    /// Ends what goes on every so often, and the projection at its next failure.
+    pub(super) fn end(&self) {
+        self.alive.send_replace(());
+    }
+
+    /// Told when the jobs end.
+    pub(super) fn ended(&self) -> watch::Receiver<()> {
+        self.alive.subscribe()
     }
 
     /// Wakes the job that writes buffered steps.
@@ -153,8 +164,8 @@ pub(super) fn span(span: TimeDelta) -> Duration {
     span.to_std().unwrap_or_default()
 }
 
-/// Does something for the first time after a while, then every so often, and sooner after a failure, until the engine ends.
-/// `None`: there was no reason to run.
+/// Does something for the first time after a while, then every so often, and sooner after a failure, until the engine ends or is
+/// closed. `None`: there was no reason to run.
 fn every<F>(
     inner: &Arc<Inner>,
     [first, period]: [Duration; 2],
@@ -163,17 +174,20 @@ fn every<F>(
 ) where
     F: Future<Output = Option<Result<()>>> + Send,
 {
-    let mut alive = inner.jobs.alive.subscribe();
+    let mut alive = inner.jobs.ended();
     let engine = Arc::downgrade(inner);
     tokio::spawn(async move {
-        let mut wait = first;
+        let (mut wait, mut sooner) = (first, period / SOONER);
         while timeout(wait, alive.changed()).await.is_err() {
             let Some(inner) = engine.upgrade() else { return };
             let result = run(Arc::clone(&inner)).await;
             if let Some(result) = &result {
                 job(&inner.jobs).ran(inner.clock.read(), result);
             }
-            wait = if let Some(Err(_)) = result { period / SOONER } else { period };
+            (wait, sooner) = match result {
+                Some(Err(_)) => (sooner, period.min(sooner * 2)),
+                _ => (period, period / SOONER),
+            };
         }
     });
 }

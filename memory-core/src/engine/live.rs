@@ -289,6 +289,7 @@ impl LiveEpisodes {
         let lives = self.all();
         let in_use = lives.iter().filter(|live| live.handles() > 0);
         let mut held: Vec<_> = in_use.filter_map(|live| Some((live, live.held.try_lock().ok()?))).collect();
+        held.retain(|(_, held)| held.gone.is_none());
         while !held.is_empty() {
             let lease = Some(self.lease_at(self.clock.read()));
             let batch = held.iter().fold(Batch::new(), |batch, (live, held)| {
@@ -347,6 +348,10 @@ impl LiveEpisodes {
                         (held.version, held.opened, held.unsaved) = (commit.version, record, false);
                     }
                     live.written(held, rest.len());
+                    if matches!(put, Put::Release) {
+                        held.gone = Some(Gone::Taken);
+                        self.forget(live);
+                    }
                     return Ok(commit.durability);
                 }
                 Err(error) if error.is_conflict() && self.catch_up(live, held, &mut rest).await? => {}

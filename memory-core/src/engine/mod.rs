@@ -14,7 +14,7 @@ mod note_draft;
 mod notes;
 mod open_episode;
 mod predict;
-pub(crate) mod projection;
+mod projection;
 mod recall;
 mod recall_notes;
 mod reembed;
@@ -116,13 +116,6 @@ impl Inner {
         let result = self.projection.catch_up().await;
         self.jobs.projection.ran(self.clock.read(), &result);
         result
-    }
-
-    /// Projects beside the writers.
-    async fn project_beside(&self) -> Result<()> {
-        let result = self.projection.follow().await;
-        self.jobs.projection.ran(self.clock.read(), &result);
-        result.map(drop)
     }
 }
 
@@ -416,7 +409,8 @@ impl Memory {
 
     /// Derives all patterns of the store, of all scopes, again from the log, and puts right what differs.
     ///
-    /// Reads the whole log. The patterns are kept in memory while it runs.
+    /// Reads the whole log. The patterns are kept in memory while it runs. This engine projects and deletes nothing meanwhile:
+    /// readers that are more than 1,024 episodes behind wait, and so do writers that are more than 16,384 behind.
     ///
     /// # Errors
     /// The store's errors.
@@ -486,7 +480,7 @@ impl Memory {
 
     /// The weight that evidence has now.
     pub fn support(&self, evidence: &crate::Evidence) -> Support {
-        self.learner().support(evidence, self.inner.clock.now())
+        self.learner().support(evidence, self.inner.clock.read())
     }
 
     /// How the memory is doing.
@@ -525,7 +519,11 @@ impl Memory {
         if let Err(error) = self.project().await {
             tracing::warn!(%error, "closing without having projected all");
         }
-        self.inner.store.close().await.and(flushed).map_err(|error| error.in_operation("close"))
+        let closed = self.inner.store.close().await;
+        if closed.is_ok() {
+            self.inner.jobs.end();
+        }
+        closed.and(flushed).map_err(|error| error.in_operation("close"))
     }
 
     /// Episodes like a task are looked for in its domain, among those of trusted sources.

@@ -27,6 +27,8 @@ pub(super) const EMBEDDED_TOGETHER: usize = 64;
 const WRITTEN_TOGETHER: usize = 256;
 /// How often expired notes are deleted beside the callers.
 pub(super) const EXPIRY_PERIOD: Duration = Duration::from_secs(600);
+/// Why a note lacks its vector though the embedder has just served: another spelling is embedded.
+const TOLD_BEFORE: &str = "it was told before, without its vector";
 /// Notes that one batch deletes at most.
 const EXPIRY_STEP: usize = 256;
 
@@ -180,10 +182,15 @@ impl Memory {
             if let Some((agent, session)) = session_for(told) {
                 told.add_to(&mut draft, agent, Some(session))?;
             }
-            written.push((id, merged, told.degraded.clone()));
+            written.push((id, merged));
         }
+        // When all is told: the last telling may have brought a text with it.
+        let lacks = |id: NoteId| draft.get(id).is_some_and(|note| !draft.knows(&note.text));
+        let why = |told: &StoredTelling| told.degraded.clone().unwrap_or_else(|| TOLD_BEFORE.to_owned());
+        let degraded: Vec<_> = written.iter().zip(told).map(|((id, _), told)| lacks(*id).then(|| why(told))).collect();
         let durability = self.inner.commit(&draft.into_batch()).await?.durability;
-        Ok(written.into_iter().map(|(id, merged, degraded)| NoteAck { id, durability, degraded, merged }).collect())
+        let acks = written.into_iter().zip(degraded);
+        Ok(acks.map(|((id, merged), degraded)| NoteAck { id, durability, degraded, merged }).collect())
     }
 
     /// Reads a note of this scope that has not expired; a candidate too.
@@ -197,14 +204,14 @@ impl Memory {
     /// Reads a note of this scope, that has not expired, into a draft.
     async fn note_in(&self, draft: &mut Draft, id: NoteId) -> Result<Arc<Note>> {
         self.read_notes(draft, [id]).await?;
-        let now = self.inner.clock.now();
+        let now = self.inner.clock.read();
         let own = draft.get(id).filter(|note| note.scope == self.scope && note.lives_at(now));
         own.cloned().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no note {id} in this scope")))
     }
 
     /// The notes that are neither expired nor candidates now.
     pub(super) fn in_force(&self) -> NoteFilter {
-        NoteFilter::default().alive_at(self.inner.clock.now()).quorum(self.learner().quorum)
+        NoteFilter::default().alive_at(self.inner.clock.read()).quorum(self.learner().quorum)
     }
 
     /// Changes a note of this scope: the change takes the place of what was told in it. When it was first told, by whom and

@@ -305,8 +305,6 @@ impl OpenEpisode {
             Err(error) if error.kind() == ErrorKind::LeaseLost && self.is_free().await? => {}
             result => drop(result.map_err(|error| error.in_operation("hand_over"))?),
         }
-        self.live.held.lock().await.gone = Some(Gone::Taken);
-        self.memory.inner.live.forget(&self.live);
         Ok(self.id())
     }
 

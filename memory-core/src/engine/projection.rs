@@ -114,31 +114,38 @@ impl Projection {
         self.id
     }
 
-    /// Puts the first watermark of this learner, so that a deletion by another learner has something to tell it by.
+    /// Puts the first watermark of this learner, so that a deletion by another learner has something to tell it by. Those of the
+    /// others are put again, so that a deletion that has not seen it cannot commit any more.
     pub(crate) async fn claim(&self) -> Result<()> {
-        let key = Key::Watermark(self.id);
-        if self.store.get_one(key.clone()).await?.is_some() {
-            return Ok(());
-        }
-        match self.store.commit(&self.batch_at(Base::default(), Version(0))).await {
-            Err(error) if !error.is_conflict() => Err(error),
-            _ => Ok(()),
-        }
+        retry(|| async {
+            if self.store.get_one(Key::Watermark(self.id)).await?.is_some() {
+                return Ok(());
+            }
+            let others = self.other_learners().await?;
+            let batch =
+                others.into_iter().fold(self.batch_at(Base::default(), Version(0)), |batch, (version, theirs)| {
+                    let unchanged = batch.require_unchanged(Key::Watermark(theirs.learner), Some(version));
+                    unchanged.put(Record::Watermark(theirs))
+                });
+            self.store.commit(&batch).await.map(|_| ())
+        })
+        .await
     }
 
     /// Starts the task that projects beside the writers. It ends with the engine.
     pub(crate) fn spawn(inner: &Arc<Inner>) {
         let mut behind = inner.projection.behind.subscribe();
         behind.mark_changed();
-        let engine = Arc::downgrade(inner);
+        let (engine, ended) = (Arc::downgrade(inner), inner.jobs.ended());
         tokio::spawn(async move {
             let mut pause = Duration::ZERO;
             while behind.changed().await.is_ok() {
                 tokio::time::sleep(pause).await;
                 wait_for_quiet(&mut behind).await;
                 let Some(inner) = Weak::upgrade(&engine) else { return };
-                pause = match inner.project_beside().await {
-                    Ok(()) => Duration::ZERO,
+                pause = match inner.project().await {
+                    Ok(_) => Duration::ZERO,
+                    Err(_) if ended.has_changed().unwrap_or(true) => return,
                     Err(_) => {
                         behind.mark_changed();
                         LONGEST_QUIET.min(QUIET.max(pause * 2))
@@ -158,49 +165,37 @@ impl Projection {
         }
     }
 
-    /// Projects until nothing lies beyond the watermark; returns how many episodes that took.
+    /// Projects what was completed until now; returns how many episodes that took. Writers may go on for ever: a step that is not
+    /// full has read to the end of the log, and is the last.
     pub(crate) async fn catch_up(&self) -> Result<u64> {
-        self.starts();
-        let mut episodes = 0;
-        while let Some(folded) = retry(|| self.step()).await? {
-            episodes += folded;
-        }
-        Ok(episodes)
-    }
-
-    /// The same beside writers, who may go on for ever: the last step is one that is not full.
-    pub(crate) async fn follow(&self) -> Result<u64> {
-        self.starts();
-        let mut episodes = 0;
-        while let Some(folded) = retry(|| self.step()).await? {
-            episodes += folded;
-            if folded < STEP {
-                break;
-            }
-        }
-        Ok(episodes)
-    }
-
-    /// What was completed until now is about to be projected. The projection task is not woken: it would project for ever.
-    fn starts(&self) {
+        // The projection task is not woken: it would project for ever.
         self.behind.send_if_modified(|behind| {
             *behind = 0;
             false
         });
+        let mut episodes = 0;
+        loop {
+            let folded = retry(|| self.step()).await?;
+            episodes += folded;
+            if folded < STEP {
+                return Ok(episodes);
+            }
+        }
     }
 
     async fn base(&self) -> Result<Base> {
         Ok(Base::of(self.store.get_one(Key::Watermark(self.id)).await?.as_ref()))
     }
 
-    /// One projection step: `None` at the end of the log.
-    async fn step(&self) -> Result<Option<u64>> {
+    /// One projection step; says how many episodes it folded. Fewer than a step has: to the end of the log.
+    async fn step(&self) -> Result<u64> {
         let _one_at_a_time = self.moving.lock().await;
         let base = self.base().await?;
         let (mut learned, mut position, mut folded) = (Knowledge::default(), base.position, 0);
+        let mut scan = log_after(position);
         while folded < STEP {
-            let left = usize::try_from(STEP - folded).unwrap_or(PAGE).min(PAGE);
-            let page = self.store.scan(&log_after(position).limit(left)).await?;
+            scan.limit = usize::try_from(STEP - folded).unwrap_or(PAGE).min(PAGE);
+            let page = self.store.scan(&scan).await?;
             for (place, (version, logged)) in episodes(&page.records).enumerate() {
                 if place % UNINTERRUPTED == UNINTERRUPTED - 1 {
                     tokio::task::yield_now().await;
@@ -208,17 +203,18 @@ impl Projection {
                 learned.learn(&self.learner, &logged.episode);
                 (position, folded) = (version, folded + 1);
             }
-            if page.next.is_none() {
+            scan.after = page.next;
+            if scan.after.is_none() {
                 break;
             }
         }
         if folded == 0 {
-            return Ok(None);
+            return Ok(0);
         }
         let batch = learned.into_patterns().into_iter().fold(self.batch_at(base, position), Batch::add_pattern);
         self.store.commit(&batch.as_derivable()).await?;
         tracing::debug!(episodes = folded, position = position.0, "projected");
-        Ok(Some(folded))
+        Ok(folded)
     }
 
     /// A batch that moves the watermark, if it is still as it was read. Every change of patterns goes with one.
@@ -311,17 +307,9 @@ impl Projection {
 
     /// Episodes that lie beyond the watermark.
     pub(crate) async fn behind(&self) -> Result<u64> {
-        let base = self.base().await?;
-        let (mut since, mut count) = (base.position, 0);
-        loop {
-            let changes = self.store.changes(since, 1_000).await?;
-            let appended = |entry: &&crate::FeedEntry| !entry.deleted && entry.key.kind() == RecordKind::Episode;
-            count += changes.entries.iter().filter(appended).count() as u64;
-            if changes.entries.is_empty() {
-                return Ok(count);
-            }
-            since = changes.upto;
-        }
+        let mut count = 0;
+        self.each_episode(log_after(self.base().await?.position), |_, _| count += 1).await?;
+        Ok(count)
     }
 
     /// What lies beyond a watermark. It is kept from one read to the next and read on from where it ended.
@@ -330,8 +318,9 @@ impl Projection {
         if tail.base != base.version {
             *tail = Tail { base: base.version, upto: base.position, ..Tail::default() };
         }
+        let mut scan = log_after(tail.upto);
         loop {
-            let page = self.store.scan(&log_after(tail.upto)).await?;
+            let page = self.store.scan(&scan).await?;
             for (version, logged) in episodes(&page.records) {
                 tail.knowledge.learn(&self.learner, &logged.episode);
                 tail.upto = version;
@@ -343,7 +332,8 @@ impl Projection {
                 self.catch_up().await?;
                 return Err(Error::new(ErrorKind::Conflict, "the watermark moved to bound what readers fold"));
             }
-            if page.next.is_none() {
+            scan.after = page.next;
+            if scan.after.is_none() {
                 return Ok(tail);
             }
         }
@@ -443,13 +433,9 @@ impl Projection {
     /// episode. They derive it again when they are next used. Their watermarks go back to the start but stay, so that every
     /// deletion changes them and tells their engines that what these have read of the log is no longer so.
     async fn forget_other_learners(&self, mut batch: Batch) -> Result<Batch> {
-        for stored in self.store.scan_all(Scan::new(RecordKind::Watermark)).await? {
-            let Record::Watermark(watermark) = stored.record else { continue };
-            if watermark.learner == self.id || watermark.learner.names_a_log() {
-                continue;
-            }
+        for (version, watermark) in self.other_learners().await? {
             batch = batch
-                .require_unchanged(Key::Watermark(watermark.learner), Some(stored.version))
+                .require_unchanged(Key::Watermark(watermark.learner), Some(version))
                 .put(Record::Watermark(Watermark { position: Version(0), ..watermark }));
             if watermark.position == Version(0) {
                 continue;
@@ -460,11 +446,30 @@ impl Projection {
         Ok(batch)
     }
 
-    /// Reads all pages of a scan of episodes.
+    /// The watermarks of learners with other settings.
+    async fn other_learners(&self) -> Result<Vec<(Version, Watermark)>> {
+        let stored = self.store.scan_all(Scan::new(RecordKind::Watermark)).await?;
+        let watermarks = stored.into_iter().filter_map(|stored| match stored.record {
+            Record::Watermark(watermark) => Some((stored.version, watermark)),
+            _ => None,
+        });
+        Ok(watermarks.filter(|(_, theirs)| theirs.learner != self.id && !theirs.learner.names_a_log()).collect())
+    }
+
+    /// Reads all pages of a scan of episodes, each episode once: one that gets its vector meanwhile comes again at a later place.
     pub(crate) async fn each_episode(&self, mut scan: Scan, mut each: impl FnMut(Version, &Episode)) -> Result<()> {
+        let mut lacking = HashSet::new();
         loop {
             let page = self.store.scan(&scan).await?;
-            episodes(&page.records).for_each(|(version, logged)| each(version, &logged.episode));
+            for (version, logged) in episodes(&page.records) {
+                let id = logged.episode.id;
+                if !lacking.contains(&id) {
+                    each(version, &logged.episode);
+                }
+                if logged.vector.is_none() {
+                    lacking.insert(id);
+                }
+            }
             match page.next {
                 Some(next) => scan.after = Some(next),
                 None => return Ok(()),
@@ -476,6 +481,7 @@ impl Projection {
     pub(crate) async fn rebuild(&self) -> Result<Rebuilt> {
         self.catch_up().await?;
         retry(|| async move {
+            let _one_at_a_time = self.moving.lock().await;
             let base = self.base().await?;
             let mut knowledge = Knowledge::default();
             let mut rebuilt = Rebuilt::default();

@@ -62,9 +62,9 @@ impl Memory {
     /// the copy learns the same from them; notes are copied as they are, open episodes with their steps.
     ///
     /// This memory is read and written meanwhile, in its own space. The copy has everything that was there when the call
-    /// began; call again to take in what came since, which is embedded alone. When nothing comes any more, or little, let
-    /// a memory with the new embedder take over from the copy. A local file of the Turso store can take over the vectors of its
-    /// copy instead (`TursoStore::replace_vectors`), so that it stays where it is.
+    /// began, but for what was written again since; call again to take in what came since, which is embedded alone. When nothing
+    /// comes any more, or little, let a memory with the new embedder take over from the copy. A local file of the Turso store can
+    /// take over the vectors of its copy instead (`TursoStore::replace_vectors`), so that it stays where it is.
     ///
     /// Texts are embedded up to 64 in a call of the embedder, and written up to 64 in a batch, with how far it goes: after a kill
     /// or an error, calling again goes on from the last batch. Progress is told every 10 seconds as a

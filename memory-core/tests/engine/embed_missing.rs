@@ -7,7 +7,7 @@ use memory_core::testkit::invariants::stored_patterns;
 use memory_core::testkit::{EmbedderFault, Fault, FaultyEmbedder, Gate, Operation};
 use memory_core::{
     Embedder, Error, ErrorKind, HashEmbedder, Key, Learner, Memory, MemoryStore, MemoryStoreExt, NewNote, NoteFilter,
-    RecordKind, Result, Role, Scope, Search, Vector, VectorSpace,
+    Quota, QuotaStore, RecordKind, Result, Role, Scope, Search, Vector, VectorSpace,
 };
 
 use super::{Faulty, Manual, clock, count, faulty, fold_of_log, job, pass, record_all, worked};
@@ -172,6 +172,29 @@ async fn a_text_that_is_refused_does_not_hold_up_the_others() {
     pass(&clock, 1800).await;
     assert!((3..=9).contains(&(embedder.calls() - before)), "{} times", embedder.calls() - before);
     assert!(job(&memory, "embedding").await.last_error.unwrap().contains("one of those"));
+}
+
+/// Bug: one scope at its quota kept all others from getting their vectors, and what they say was embedded again every three
+/// seconds.
+#[tokio::test(start_paused = true)]
+async fn a_scope_without_room_does_not_hold_up_the_others() {
+    let (store, clock) = (faulty(), clock());
+    let full = memory_core::testkit::samples::scope("full");
+    let down = engine(&store, Shaky::new(true), &clock).await;
+    record_all(&down.in_scope(full.clone()), (0..3).map(|n| worked(&format!("task {n}"), &["grep"]))).await;
+    record_all(&down, (0..100).map(|n| worked(&format!("task {n}"), &["grep"]))).await;
+    drop(down);
+    let embedder = Shaky::new(false);
+    let bounded = QuotaStore::new(Arc::clone(&store), Quota::new()).with_scope(full, Quota::new().bytes(1));
+    let builder = Memory::builder().store(bounded).embedder(Arc::clone(&embedder)).clock(Arc::clone(&clock));
+    let memory = builder.build().await.unwrap();
+    let error = memory.embed_missing().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QuotaExceeded, "{error}");
+    assert_eq!(job(&memory, "embedding").await.queue, 3);
+    assert_eq!(found_by_vector(&*store, "task 1").await, [10, 0]);
+    let before = embedder.calls();
+    pass(&clock, 1800).await;
+    assert!((4..=16).contains(&(embedder.calls() - before)), "{} times", embedder.calls() - before);
 }
 
 #[tokio::test(start_paused = true)]

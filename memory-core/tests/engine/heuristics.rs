@@ -347,6 +347,33 @@ async fn slow_derivation_goes_on_beside_recall_and_health_tells() {
     assert!(special(&advice().await));
 }
 
+/// Bug: heuristics that were looked at again and found to be as they should were due at every recall from then on.
+#[tokio::test(start_paused = true)]
+async fn what_is_found_unchanged_is_not_due_at_once() {
+    let (store, gate) = (faulty(), Gate::new());
+    let memory = super::over(Arc::clone(&store)).await;
+    record_all(&memory, runs(task, 4, 0)).await;
+    memory.project().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    store.script_next(Operation::Scan, Fault::Hold(gate.clone()));
+    let pass = async {
+        gate.reached().await;
+        tokio::time::advance(Duration::from_millis(10)).await;
+        gate.open();
+    };
+    let (known, ()) = tokio::join!(memory.heuristics(), pass);
+    let waits = async || {
+        assert_eq!(memory.recall(&task(0), 1).await.unwrap().advice.len(), known.as_ref().unwrap().len());
+        job(&memory, "consolidation").await.queue
+    };
+    tokio::time::advance(Duration::from_millis(300)).await;
+    assert_eq!(waits().await, 1);
+    renewed(&memory).await;
+    assert_eq!(waits().await, 0);
+    tokio::time::advance(Duration::from_millis(300)).await;
+    assert_eq!(waits().await, 1);
+}
+
 async fn renewed(memory: &Memory) {
     for _ in 0..1_000 {
         tokio::task::yield_now().await;

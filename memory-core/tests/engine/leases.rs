@@ -437,6 +437,27 @@ async fn what_is_handed_over_another_takes_up_at_once() {
     assert_eq!(back.hand_over().await.unwrap_err().kind(), ErrorKind::EpisodeClosed);
 }
 
+/// Bug: a write of another handle that came between the hand-over and its taking note of that took the lease back, for an
+/// engine that did not know it had it: nobody could resume the episode until it ran out.
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_over_is_not_taken_back_by_another_handle() {
+    let (store, _, one, other) = two().await;
+    let mut open = opened(&one).await;
+    let mut second = one.resume(open.id()).await.unwrap();
+    let gate = Gate::new();
+    store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
+    let pass = async {
+        gate.reached().await;
+        tokio::task::yield_now().await;
+        gate.open();
+    };
+    let (handed_over, kept, ()) = tokio::join!(open.hand_over(), second.checkpoint("here"), pass);
+    handed_over.unwrap();
+    assert_lost(&kept.unwrap_err());
+    assert_eq!(record_of(&one, open.id()).await.lease, None);
+    other.resume(open.id()).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hand_over_that_fails_can_be_made_again() {
     let (store, _, one, other) = two().await;

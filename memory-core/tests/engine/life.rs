@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use memory_core::testkit::{Fault, Gate, Operation, samples};
 use memory_core::{
-    Ack, Durability, ErrorKind, InMemoryStore, Memory, Outcome, RecordKind, Recording, Scope, Step, StepDurability,
-    Task, Verdict,
+    Ack, Durability, ErrorKind, InMemoryStore, Memory, NewNote, Outcome, RecordKind, Recording, Scope, Step,
+    StepDurability, Task, Verdict,
 };
 
 use crate::{clock, count, failed, faulty, fresh, opened, over, stored, worked};
@@ -316,4 +316,20 @@ async fn deleting_takes_an_episode_that_was_completed_meanwhile() {
     let health = stored(&memory).await;
     assert_eq!((health.open_episodes, health.episodes), (0, 0));
     assert!(memory.patterns().await.unwrap().is_empty());
+}
+
+/// Bug: reads took moments from the clock that only rises, and so moved the ends of episodes.
+#[tokio::test(start_paused = true)]
+async fn reading_moves_no_moment() {
+    let memory = fresh().await;
+    let note = memory.remember(NewNote::new("use tabs")).await.unwrap().id;
+    let first = memory.record(worked("fix", &["grep"])).await.unwrap().episode;
+    memory.note(note).await.unwrap();
+    memory.recall_notes("tabs", 1).await.unwrap();
+    let patterns = memory.patterns().await.unwrap();
+    memory.support(&patterns[0].branches.values().next().unwrap().clone());
+    let second = memory.record(worked("fix", &["grep"])).await.unwrap().episode;
+    let [first, second] = [first, second].map(|id| memory.episode(id));
+    let between = second.await.unwrap().completed_at - first.await.unwrap().completed_at;
+    assert_eq!(between, TimeDelta::microseconds(1));
 }

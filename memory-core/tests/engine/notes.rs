@@ -168,8 +168,15 @@ async fn a_note_without_a_vector_is_found_by_words_until_it_is_told_again() {
     let found = memory.recall_notes("tabs", 1).await.unwrap();
     assert_eq!((found.notes.len(), found.degraded.as_deref()), (1, Some("unavailable: scripted")));
     embedder.script(EmbedderFault::Fail(lost()));
-    assert!(tell(&memory, "Use tabs!").await.degraded.is_some());
+    assert_eq!(tell(&memory, "Use tabs!").await.degraded, None);
     assert!(all_notes(&memory).await.iter().all(|stored| stored.vector.is_some()), "the vector of the same text stays");
+
+    embedder.script(EmbedderFault::Fail(lost()));
+    assert!(tell(&memory, "run the linter").await.degraded.is_some());
+    let ack = tell(&memory, "Run the linter!").await;
+    assert_eq!(ack.degraded.as_deref(), Some("it was told before, without its vector"));
+    let lacking = all_notes(&memory).await.iter().filter(|stored| stored.vector.is_none()).count();
+    assert_eq!(lacking, 2, "it keeps its first spelling, of the session and of the agent");
 }
 
 #[tokio::test(start_paused = true)]

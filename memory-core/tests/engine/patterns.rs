@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use memory_core::testkit::samples;
+use memory_core::testkit::{Fault, Gate, Operation, samples};
 use memory_core::{
     InMemoryStore, Learner, LearnerId, Memory, MemoryStore, MemoryStoreExt, Outcome, PatternKind, Record, RecordKind,
     Recording, Scan, Status, Step, Support, Task,
 };
 
-use crate::{clock, counts, failed, fold_of_log, fresh, id_of, over, record_all, worked};
+use crate::{clock, counts, failed, faulty, fold_of_log, fresh, id_of, over, record_all, worked};
 
 #[tokio::test(start_paused = true)]
 async fn patterns_add_up_what_episodes_show() {
@@ -154,6 +154,39 @@ async fn every_deletion_is_seen_by_other_learners() {
             assert_eq!(counts(&memory.patterns().await.unwrap(), "transition []", "grep"), [left; 3]);
         }
     }
+}
+
+/// Bug: a learner that came along while another one deleted an episode, which did not know of it, kept what it had learned of
+/// that episode for good.
+#[tokio::test(start_paused = true)]
+async fn a_learner_that_comes_along_beside_a_deletion_keeps_nothing_of_it() {
+    let store = faulty();
+    let daily = over(Arc::clone(&store)).await;
+    let gone = daily.record(worked("fix", &["grep"])).await.unwrap().episode;
+    daily.project().await.unwrap();
+    let (deletion, step) = (Gate::new(), Gate::new());
+    store.script_next(Operation::Commit, Fault::Hold(deletion.clone()));
+    let meanwhile = async {
+        deletion.reached().await;
+        let builder = Memory::builder().store(Arc::clone(&store)).clock(clock()).learner(hourly());
+        let hourly = builder.build().await.unwrap();
+        store.script_next(Operation::Commit, Fault::Hold(step.clone()));
+        let projecting = async { hourly.project().await };
+        let delete = async {
+            step.reached().await;
+            deletion.open();
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            step.open();
+        };
+        let (projected, ()) = tokio::join!(projecting, delete);
+        projected.unwrap();
+        hourly
+    };
+    let (deleted, hourly) = tokio::join!(daily.delete(gone), meanwhile);
+    deleted.unwrap();
+    assert!(hourly.patterns().await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -217,7 +217,7 @@ async fn failures_of_reading_reach_the_caller_and_pass() {
     unavailable(memory.open_episodes().await.err().map(|error| error.kind()));
     fail(Operation::Health);
     unavailable(memory.health().await.err().map(|error| error.kind()));
-    fail(Operation::Changes);
+    fail(Operation::Scan);
     unavailable(memory.health().await.err().map(|error| error.kind()));
     assert_eq!(memory.recall(&task, 1).await.unwrap().episodes.len(), 1);
     assert_eq!(memory.suggest(&task, &[], 1).await.unwrap()[0].tool, "read");

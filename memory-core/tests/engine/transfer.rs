@@ -689,7 +689,7 @@ async fn an_export_beside_writers_has_what_was_there() {
     let memory = engine(&store, &clock()).await;
     record_all(&memory, (1..=200).map(numbered)).await;
     let gate = Gate::new();
-    store.script(Operation::Scan, store.calls(Operation::Scan) + 2, Fault::Hold(gate.clone()));
+    store.script(Operation::Scan, store.calls(Operation::Scan) + 3, Fault::Hold(gate.clone()));
     let writer = memory.clone();
     let write = async move {
         gate.reached().await;
@@ -705,6 +705,40 @@ async fn an_export_beside_writers_has_what_was_there() {
     let ids: BTreeSet<EpisodeId> = episodes(&target).await.iter().map(|logged| logged.episode.id).collect();
     assert!(ids.contains(&samples::episode_id(1)));
     assert!(!ids.contains(&samples::episode_id(150)) && !ids.contains(&samples::episode_id(300)));
+}
+
+/// Bug: an episode whose vector was filled in meanwhile was lost: it left its place before the export had come to it, and its
+/// new place came after what the export ended at.
+#[tokio::test(start_paused = true)]
+async fn an_export_has_what_gets_its_vector_meanwhile_once() {
+    let embedder = Arc::new(FaultyEmbedder::new(HashEmbedder::new()));
+    let store = faulty();
+    let memory = Memory::builder().store(Arc::clone(&store)).embedder(Arc::clone(&embedder)).clock(clock());
+    let memory = memory.build().await.unwrap();
+    for n in 1..=200 {
+        // One that is exported before it gets its vector, and one after.
+        if [2, 150].contains(&n) {
+            embedder.script(EmbedderFault::Fail(lost()));
+        }
+        memory.record(numbered(n)).await.unwrap();
+    }
+    let gate = Gate::new();
+    store.script(Operation::Scan, store.calls(Operation::Scan) + 3, Fault::Hold(gate.clone()));
+    let writer = memory.clone();
+    let write = async move {
+        gate.reached().await;
+        assert_eq!(writer.embed_missing().await.unwrap(), 2);
+        embedder.script(EmbedderFault::Fail(lost()));
+        record_all(&writer, [numbered(300), numbered(301)]).await;
+        writer.embed_missing().await.unwrap();
+        gate.open();
+    };
+    let (file, ()) = tokio::join!(exported(&memory), write);
+    let target = fresh().await;
+    assert_eq!(lines(&file).len(), 202, "the header, 200 episodes and the end");
+    assert_eq!(import(&target, &file).await.unwrap().episodes, 200);
+    let ids: BTreeSet<EpisodeId> = episodes(&target).await.iter().map(|logged| logged.episode.id).collect();
+    assert_eq!(ids, (1..=200).map(samples::episode_id).collect());
 }
 
 /// A stream that fails after so many bytes.
