@@ -10,12 +10,11 @@ use tokio::sync::{oneshot, watch};
 use crate::RedbConfig;
 use crate::error::{closed, from_io, guarded};
 use crate::searching::Searching;
-use crate::tables::Moment;
 use crate::write::Prepared;
 use crate::writer::{Write, Writer};
 
 type Answer<T> = oneshot::Sender<Result<T>>;
-type Read = Box<dyn FnOnce(&Searching<Moment>) + Send>;
+type Read = Box<dyn FnOnce(&Searching) + Send>;
 
 /// So many batches that wait at once share a transaction, and so its sync.
 const MOST_TOGETHER: usize = 128;
@@ -61,11 +60,11 @@ impl Workers {
     /// Runs a read.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Searching<Moment>) -> Result<T> + Send + 'static,
+        read: impl FnOnce(&Searching) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         let path = Arc::clone(&self.path);
-        let job = move |searching: &Searching<Moment>| answer_read(&path, searching, answer, read);
+        let job = move |searching: &Searching| answer_read(&path, searching, answer, read);
         self.queues()?.reads.send(Box::new(job)).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
@@ -134,7 +133,7 @@ fn start(path: Arc<Path>, config: RedbConfig, jobs: mpsc::Receiver<Read>) -> Res
     Ok((writer, readers))
 }
 
-fn run_reader(jobs: &Mutex<mpsc::Receiver<Read>>, searching: &Searching<Moment>) {
+fn run_reader(jobs: &Mutex<mpsc::Receiver<Read>>, searching: &Searching) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
@@ -145,12 +144,7 @@ fn run_reader(jobs: &Mutex<mpsc::Receiver<Read>>, searching: &Searching<Moment>)
 }
 
 /// Nobody needs the answer to a read whose future was dropped.
-fn answer_read<T>(
-    path: &Path,
-    searching: &Searching<Moment>,
-    answer: Answer<T>,
-    read: impl FnOnce(&Searching<Moment>) -> Result<T>,
-) {
+fn answer_read<T>(path: &Path, searching: &Searching, answer: Answer<T>, read: impl FnOnce(&Searching) -> Result<T>) {
     if !answer.is_closed() {
         let _ = answer.send(guarded(path, || read(searching)));
     }

@@ -34,7 +34,7 @@ pub(crate) struct Writer {
     config: RedbConfig,
     /// `None` after a failure, as long as it cannot be opened again.
     file: Option<File>,
-    searching: Arc<Searching<Moment>>,
+    searching: Arc<Searching>,
     /// How many changes of the index its snapshot does not have.
     unsaved: u64,
     /// Whether something was committed that is not durable yet.
@@ -52,7 +52,7 @@ impl Writer {
     }
 
     /// What readers read.
-    pub(crate) fn searching(&self) -> &Arc<Searching<Moment>> {
+    pub(crate) fn searching(&self) -> &Arc<Searching> {
         &self.searching
     }
 
