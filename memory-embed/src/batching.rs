@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use memory_core::{Embedder, Error, ErrorKind, Result, Role, Vector, VectorSpace};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::asking::ask;
 
@@ -185,30 +186,27 @@ impl<E: Embedder> Inner<E> {
         batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a call to the batch that is being collected, and sends off what is full.
-    fn join(self: &Arc<Self>, role: Role, call: Call) {
+    /// Adds a call to the batch that is being collected, and sends off what is full; gives the number of its batch.
+    fn join(self: &Arc<Self>, role: Role, call: Call) -> u64 {
         let mut batch = self.batch(role);
         if batch.texts + call.texts.len() > self.config.texts {
             self.send_off(role, batch.take());
         }
-        if batch.calls.is_empty() {
-            tokio::spawn(Arc::clone(self).wait(role, batch.number));
-        }
+        let number = batch.number;
         batch.texts += call.texts.len();
         batch.calls.push(call);
         if batch.texts == self.config.texts {
             self.send_off(role, batch.take());
         }
+        number
     }
 
-    /// Sends off a batch when its window is over, unless it is on its way already.
-    async fn wait(self: Arc<Self>, role: Role, number: u64) {
-        tokio::time::sleep(self.config.window).await;
-        let calls = {
-            let mut batch = self.batch(role);
-            if batch.number == number { batch.take() } else { Vec::new() }
-        };
-        self.run(role, calls).await;
+    /// Sends off a batch whose window is over, unless it is on its way already.
+    fn end(self: &Arc<Self>, role: Role, number: u64) {
+        let mut batch = self.batch(role);
+        if batch.number == number {
+            self.send_off(role, batch.take());
+        }
     }
 
     fn send_off(self: &Arc<Self>, role: Role, calls: Vec<Call>) {
@@ -279,10 +277,20 @@ impl<E: Embedder> Embedder for BatchingEmbedder<E> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let (answer, answered) = oneshot::channel();
-        self.0.join(role, Call { texts: texts.iter().map(|text| (*text).to_owned()).collect(), answer });
-        answered.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Io, format!("{}: a batch broke off: the embedder panicked", self.0.embedder)))
+        let (answer, mut answered) = oneshot::channel();
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        let number = self.0.join(role, Call { texts, answer });
+        // Each call looks at the clock: the first one may be dropped, or its runtime end.
+        let answer = match timeout(self.0.config.window, &mut answered).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.0.end(role, number);
+                answered.await
+            }
+        };
+        answer.unwrap_or_else(|_| {
+            let why = "a batch broke off: the embedder panicked, or the runtime of another call ended";
+            Err(Error::new(ErrorKind::Io, format!("{}: {why}", self.0.embedder)))
         })
     }
 

@@ -271,11 +271,13 @@ fn other_space(first: &dyn Embedder, other: &dyn Embedder) -> Error {
 
 /// The error of a call that all have failed.
 fn all_failed(errors: &[Error]) -> Error {
-    let last = errors.iter().find(|error| error.is_temporary()).or(errors.first());
-    let kind = last.map_or(ErrorKind::Unavailable, Error::kind);
+    let find = |is: fn(&Error) -> bool| errors.iter().find(|error| is(error));
+    let hopeful = find(Error::is_temporary).or(find(Error::is_persistent));
+    let kind = hopeful.or(errors.first()).map_or(ErrorKind::Unavailable, Error::kind);
     let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    let error = Error::new(kind, format!("all embedders failed: {}", told.join("; ")))
-        .with_temporary(errors.iter().any(Error::is_temporary));
+    let error =
+        Error::new(kind, format!("all embedders failed: {}", told.join("; "))).with_temporary(hopeful.is_some());
+    let error = if hopeful.is_some_and(Error::is_persistent) { error.into_persistent() } else { error };
     match errors.iter().filter_map(Error::retry_after).min() {
         Some(pause) => error.with_retry_after(pause),
         None => error,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use memory_core::{
-    Batch, Changes, Commit, Embedder, Error, ErrorKind, Hit, Key, MemoryStore, Page, Result, Role, Scan, Search,
-    StoreHealth, StoreInfo, Stored, Vector, VectorSpace, Version,
+    Batch, Changes, Commit, Error, ErrorKind, Hit, Key, MemoryStore, Page, Result, Scan, Search, StoreHealth,
+    StoreInfo, Stored, Version,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -48,23 +48,15 @@ pub struct FailoverStats {
     pub switches: u64,
 }
 
-/// Two embedders of one space, or a store and a copy of it: the secondary answers when the primary cannot.
+/// A store and a copy *of the same database*, with the same versions: a server, and a replica of it, say. The copy answers reads
+/// when the store cannot. That it is one cannot be checked.
 ///
 /// A call goes to the other one if the first fails with an error that is [temporary](Error::is_temporary),
 /// [persistent](Error::is_persistent) or [`Unavailable`](ErrorKind::Unavailable); other errors are answers. Who has answered is
 /// asked first from then on. While that is the secondary, one call in each `pause` first asks the primary for its health,
 /// and goes back to it when it is well. If both fail, the error is that of the one asked first, and its message tells the other's.
 ///
-/// For more than two, put one into another.
-///
-/// # Embedders
-/// [`embedders`](Self::embedders) takes only two of the same [`VectorSpace`]: vectors of different models do not mix, and what is
-/// embedded by the wrong one is never found again. Without one of the same space, recording and recall go on by words; see
-/// `Memory`.
-///
-/// # Stores
-/// [`over_copy`](Self::over_copy) takes a store and a copy *of the same database*, with the same versions: a server, and a
-/// replica of it, say. That it is one cannot be checked.
+/// For more than two, put one into another. For embedders, there is `Fallback` of `knowhow-memory-embed`.
 ///
 /// - **Reads** go to the copy when the primary fails. A copy may be behind, so it is asked only once it has everything that was
 ///   written or read through this decorator before, as far as answers told a version; or else the read fails. So nobody
@@ -101,23 +93,6 @@ struct Turn {
     switches: u64,
 }
 
-impl<A: Embedder, B: Embedder> Failover<A, B> {
-    /// Embeds with the secondary when the primary cannot. The primary is looked after at most once in each `pause`, from 1 ms
-    /// to 1 day.
-    ///
-    /// # Errors
-    /// [`SpaceMismatch`](ErrorKind::SpaceMismatch) if they are not of one space; [`Invalid`](ErrorKind::Invalid) for a pause out
-    /// of its range.
-    pub fn embedders(primary: A, secondary: B, pause: Duration) -> Result<Self> {
-        if primary.space() != secondary.space() {
-            let (primary, secondary) = (primary.space(), secondary.space());
-            let message = format!("the primary embeds into {primary}, the secondary into {secondary}");
-            return Err(Error::new(ErrorKind::SpaceMismatch, message));
-        }
-        Self::new(primary, secondary, pause)
-    }
-}
-
 impl<A: MemoryStore, B: MemoryStore> Failover<A, B> {
     /// Reads from a copy of the primary when the primary cannot answer. The primary is looked after at most once in each
     /// `pause`, from 1 ms to 1 day.
@@ -125,7 +100,16 @@ impl<A: MemoryStore, B: MemoryStore> Failover<A, B> {
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for a pause out of its range.
     pub fn over_copy(primary: A, copy: B, pause: Duration) -> Result<Self> {
-        Self::new(primary, copy, pause)
+        within("pause", pause, TIMES)?;
+        Ok(Self {
+            primary,
+            secondary: copy,
+            pause,
+            turn: Mutex::default(),
+            first: watch::Sender::new(Side::Primary),
+            seen: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
+        })
     }
 
     /// A call of both stores that only reads.
@@ -134,9 +118,28 @@ impl<A: MemoryStore, B: MemoryStore> Failover<A, B> {
             self.catch_up().await?;
             copy.await
         };
-        let answer = self.ask(healthy(self.primary.health()), primary, copy).await?;
+        let (primary, copy) = ((Side::Primary, primary), (Side::Secondary, copy));
+        let answer = if self.is_primary_first().await {
+            self.one_or_other(primary, copy).await?
+        } else {
+            self.one_or_other(copy, primary).await?
+        };
         self.seen.fetch_max(answer.newest().0, Ordering::AcqRel);
         Ok(answer)
+    }
+
+    /// Whether the primary is asked first, after a look at it when it is time for one.
+    async fn is_primary_first(&self) -> bool {
+        {
+            let mut turn = self.turn();
+            let Some(look_at) = turn.look_at else { return true };
+            let now = Instant::now();
+            if now < look_at {
+                return false;
+            }
+            turn.look_at = Some(now + self.pause);
+        }
+        self.primary.health().await.is_ok()
     }
 
     /// Fails if the copy lacks something that was told.
@@ -173,9 +176,8 @@ impl Told for Page {
 }
 
 impl Told for Vec<Hit> {
-    /// Hits have none. Whoever reads what was found sees it.
     fn newest(&self) -> Version {
-        Version::default()
+        self.iter().map(|hit| hit.version).max().unwrap_or_default()
     }
 }
 
@@ -196,29 +198,12 @@ impl Told for StoreHealth {
 trait Answer<T>: Future<Output = Result<T>> + Send {}
 impl<T, F: Future<Output = Result<T>> + Send> Answer<T> for F {}
 
-async fn healthy<T>(health: impl Answer<T>) -> bool {
-    health.await.is_ok()
-}
-
 /// Whether another one may know better.
 fn is_no_answer(error: &Error) -> bool {
     error.is_temporary() || error.is_persistent() || error.kind() == ErrorKind::Unavailable
 }
 
 impl<A, B> Failover<A, B> {
-    fn new(primary: A, secondary: B, pause: Duration) -> Result<Self> {
-        within("pause", pause, TIMES)?;
-        Ok(Self {
-            primary,
-            secondary,
-            pause,
-            turn: Mutex::default(),
-            first: watch::Sender::new(Side::Primary),
-            seen: AtomicU64::new(0),
-            copied: AtomicU64::new(0),
-        })
-    }
-
     /// The one that is meant to answer.
     pub const fn primary(&self) -> &A {
         &self.primary
@@ -251,19 +236,6 @@ impl<A, B> Failover<A, B> {
     }
 
     /// Makes a call of one of the two, and if that does not answer, of the other.
-    async fn ask<T>(
-        &self,
-        primary_is_well: impl Future<Output = bool> + Send,
-        primary: impl Answer<T>,
-        secondary: impl Answer<T>,
-    ) -> Result<T> {
-        if self.is_primary_first(primary_is_well).await {
-            self.one_or_other((Side::Primary, primary), (Side::Secondary, secondary)).await
-        } else {
-            self.one_or_other((Side::Secondary, secondary), (Side::Primary, primary)).await
-        }
-    }
-
     async fn one_or_other<T>(&self, one: (Side, impl Answer<T>), other: (Side, impl Answer<T>)) -> Result<T> {
         let error = match one.1.await {
             Err(error) if is_no_answer(&error) => error,
@@ -273,20 +245,6 @@ impl<A, B> Failover<A, B> {
             Err(also) if is_no_answer(&also) => Err(error.adding(format_args!("and the {}: {also}", other.0))),
             answer => self.answered(other.0, answer),
         }
-    }
-
-    /// Whether the primary is asked first, after a look at it when it is time for one.
-    async fn is_primary_first(&self, is_well: impl Future<Output = bool> + Send) -> bool {
-        {
-            let mut turn = self.turn();
-            let Some(look_at) = turn.look_at else { return true };
-            let now = Instant::now();
-            if now < look_at {
-                return false;
-            }
-            turn.look_at = Some(now + self.pause);
-        }
-        is_well.await
     }
 
     /// Remembers who has answered.
@@ -321,23 +279,6 @@ impl<A, B> Failover<A, B> {
 impl<A: Display, B: Display> Display for Failover<A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Failover({}, {})", self.primary, self.secondary)
-    }
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl<A: Embedder, B: Embedder> Embedder for Failover<A, B> {
-    fn space(&self) -> &VectorSpace {
-        self.primary.space()
-    }
-
-    async fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Vector>> {
-        let (primary, secondary) = (self.primary.embed(role, texts), self.secondary.embed(role, texts));
-        self.ask(healthy(self.primary.health()), primary, secondary).await
-    }
-
-    async fn health(&self) -> Result<()> {
-        self.ask(healthy(self.primary.health()), self.primary.health(), self.secondary.health()).await
     }
 }
 

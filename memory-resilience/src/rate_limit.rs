@@ -201,6 +201,8 @@ impl<S> RateLimit<S> {
             sleep(wait).await;
         }
         place.is_allowed = true;
+        // While it is still its turn: the next one must find it taken.
+        drop(place);
     }
 
     fn refusal(&self, operation: Operation, wait: Duration) -> Error {

@@ -80,13 +80,6 @@ mod failover {
         let store = Arc::new(InMemoryStore::new());
         (Failover::over_copy(Arc::clone(&store), store, PAUSE).unwrap(), ())
     });
-
-    mod embedder {
-        use super::*;
-        memory_core::embedder_contract_tests!(async || {
-            Failover::embedders(HashEmbedder::new(), HashEmbedder::new(), PAUSE).unwrap()
-        });
-    }
 }
 
 mod preset_for_files {

@@ -156,11 +156,6 @@ impl<P: MemoryStore> HotCache<P> {
 }
 
 impl<P> HotCache<P> {
-    /// The primary.
-    pub fn primary(&self) -> &P {
-        &self.inner.primary
-    }
-
     /// The store inside: the primary.
     pub fn get_ref(&self) -> &P {
         &self.inner.primary

@@ -114,8 +114,8 @@ impl File {
         let mut aside = path.as_os_str().to_owned();
         aside.push(format!(".{}.new", Uuid::now_v7()));
         let aside: Arc<Path> = Path::new(&aside).into();
-        let file = Self::open_or_create(Arc::clone(&aside), options)?;
-        let made = file.set_up(layout).and_then(|()| file.close());
+        let file = Self::open_or_create(Arc::clone(&aside), options);
+        let made = file.and_then(|file| file.set_up(layout).and_then(|()| file.close()));
         // Where there are no links, or another process was first, the file is made, or found, in place.
         let linked = made.map(|()| std::fs::hard_link(&aside, path).and_then(|()| sync_folder(path)));
         // Nothing hangs on it.

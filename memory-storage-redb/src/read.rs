@@ -9,7 +9,7 @@ use memory_core::{
 use uuid::Uuid;
 
 use crate::codec::{self, key_bytes, kind_byte};
-use crate::tables::{Moment, Rising, place_of, read_feed_row, scoped_key};
+use crate::tables::{LOG, Moment, Rising, place_of, read_feed_row, scoped_key};
 
 /// A page ends after so many records were looked at, however few of them passed the filter: nobody waits longer for it.
 const MOST_LOOKED_AT: usize = 10_000;
@@ -57,7 +57,7 @@ pub(crate) fn scan(moment: &Moment, scan: &Scan) -> Result<Page> {
         let mut page = Filling { scan, records: Vec::new(), looked_at: 0, next: None };
         match (&scan.scope, scan.kind) {
             (Some(scope), kind) => scoped(moment, scope.as_str(), kind, &mut page)?,
-            (None, RecordKind::Episode) => log(moment, &mut page)?,
+            (None, RecordKind::Episode) => scoped(moment, LOG, RecordKind::Episode, &mut page)?,
             (None, kind) => of_kind(moment, kind, &mut page)?,
         }
         Ok(Page { records: page.records, next: page.next })
@@ -93,34 +93,6 @@ impl Filling<'_> {
             self.records.push(stored);
         }
     }
-
-    /// The version after which to go on.
-    fn after_version(&self) -> u64 {
-        match self.scan.after {
-            Some(Cursor::Version(version)) => version.0,
-            _ => 0,
-        }
-    }
-}
-
-/// The episodes of all scopes: those of the feed.
-fn log(moment: &Moment, page: &mut Filling<'_>) -> Result<()> {
-    let failed = |error| moment.file().error(error);
-    let (mut last, mut rising) = (None, Rising::after(page.after_version()));
-    for row in moment.feed.range_owned(page.after_version().saturating_add(1)..).map_err(failed)? {
-        let (version, row) = row.map_err(failed)?;
-        rising.check(moment.file(), version.value())?;
-        let (key, deleted) = read_feed_row(version.value(), row.value())?;
-        if deleted || key.kind() != RecordKind::Episode {
-            continue;
-        }
-        if page.is_over(last) {
-            return Ok(());
-        }
-        last = Some(Cursor::Version(Version(version.value())));
-        page.take(at_version(moment, &key, Version(version.value()))?);
-    }
-    Ok(())
 }
 
 /// The records of another kind, of all scopes.
@@ -146,7 +118,7 @@ fn of_kind(moment: &Moment, kind: RecordKind, page: &mut Filling<'_>) -> Result<
     Ok(())
 }
 
-/// The records of a kind in one scope.
+/// The records of a kind in one scope, or the episodes of the [`LOG`].
 fn scoped(moment: &Moment, scope: &str, kind: RecordKind, page: &mut Filling<'_>) -> Result<()> {
     let failed = |error| moment.file().error(error);
     let prefix = scoped_key(kind, scope, &[]);
@@ -166,7 +138,7 @@ fn scoped(moment: &Moment, scope: &str, kind: RecordKind, page: &mut Filling<'_>
             return Ok(());
         }
         let (stored, cursor) = at_place(moment, kind, place, value.value())?;
-        if stored.record.scope().is_none_or(|found| found.as_str() != scope) {
+        if scope != LOG && stored.record.scope().is_none_or(|found| found.as_str() != scope) {
             return Err(moment.file().corrupt(format_args!("{cursor:?} is not in {scope}")));
         }
         page.take(stored);

@@ -17,6 +17,7 @@ use redb::{ReadOnlyTable, ReadableTable, Table, TableDefinition};
 
 use crate::codec::{KeyBytes, decode_vector, encode_no_vector, encode_vector, key_bytes};
 use crate::error::{from_redb, guarded};
+use crate::tables::Moment;
 
 /// The vectors of all records that are searched, by key; a row without floats for a record that has none, so that a missing row is
 /// damage and not a record without a vector.
@@ -94,31 +95,25 @@ impl Change {
     }
 }
 
-/// The tables of one read transaction, among them the vectors.
-pub(crate) trait Tables: Send + Sync + 'static {
-    /// The table of vectors.
-    fn vectors(&self) -> &VectorTable;
-}
-
-/// An index with the tables of the same moment. `T` is what else readers need of that moment.
-pub(crate) struct Searching<T> {
+/// An index with the tables of the same moment.
+pub(crate) struct Searching {
     path: Arc<Path>,
-    state: RwLock<State<T>>,
+    state: RwLock<State>,
 }
 
-struct State<T> {
+struct State {
     index: HybridIndex,
-    tables: Arc<T>,
+    tables: Arc<Moment>,
 }
 
-impl<T: Tables> Searching<T> {
+impl Searching {
     /// This index, and the tables of the moment it is of. The path is that of the database, for messages.
-    pub(crate) fn new(path: Arc<Path>, index: HybridIndex, tables: T) -> Self {
+    pub(crate) fn new(path: Arc<Path>, index: HybridIndex, tables: Moment) -> Self {
         Self { path, state: RwLock::new(State { index, tables: Arc::new(tables) }) }
     }
 
     /// Follows changes, all at once: no reader sees some of them. `tables` show the state right after them. Versions rise.
-    pub(crate) fn advance(&self, changes: impl IntoIterator<Item = Change>, tables: T) {
+    pub(crate) fn advance(&self, changes: impl IntoIterator<Item = Change>, tables: Moment) {
         let tables = Arc::new(tables);
         let mut state = self.write();
         changes.into_iter().for_each(|change| change.apply_to(&mut state.index));
@@ -126,14 +121,14 @@ impl<T: Tables> Searching<T> {
     }
 
     /// Takes another index, and the tables of the moment it is of, in place of the present one.
-    pub(crate) fn replace(&self, index: HybridIndex, tables: T) {
+    pub(crate) fn replace(&self, index: HybridIndex, tables: Moment) {
         let new = State { index, tables: Arc::new(tables) };
         // The old one is dropped when nobody waits.
         drop(std::mem::replace(&mut *self.write(), new));
     }
 
     /// The tables of the present moment, to read from as long as they are held.
-    pub(crate) fn tables(&self) -> Arc<T> {
+    pub(crate) fn tables(&self) -> Arc<Moment> {
         Arc::clone(&self.read().tables)
     }
 
@@ -147,7 +142,7 @@ impl<T: Tables> Searching<T> {
         let failed = RefCell::new(None);
         let hits = guarded(&self.path, || {
             let hits = state.index.search(search, |key| {
-                let found = vector(&self.path, state.tables.vectors(), key);
+                let found = vector(&self.path, &state.tables.vectors, key);
                 found.unwrap_or_else(|error| {
                     failed.borrow_mut().get_or_insert(error);
                     None
@@ -173,16 +168,16 @@ impl<T: Tables> Searching<T> {
         self.read().index.to_bytes()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State<T>> {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State<T>> {
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> std::fmt::Debug for Searching<T> {
+impl std::fmt::Debug for Searching {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Searching").field("path", &self.path).finish_non_exhaustive()
     }

@@ -21,6 +21,15 @@ use crate::writer;
 ///
 /// Clones share one store. Its threads end when the last clone is dropped, after what is queued, and then others can open the
 /// file; [`close`](MemoryStore::close) also waits for that.
+///
+/// Of writes and of reads up to 10,000 each may wait; further ones are refused as [`Overloaded`](memory_core::ErrorKind::Overloaded).
+///
+/// # Cancellation
+/// A read that is dropped while it waits is not done. A dropped commit was written, or not.
+///
+/// # After a crash
+/// Derivable batches that were not durable yet are gone, and their versions may be given again: a position in the change feed that
+/// was kept elsewhere may then be behind changes that it has not seen. While the store is open, versions only rise.
 #[derive(Clone, Debug)]
 pub struct RedbStore {
     path: Arc<Path>,

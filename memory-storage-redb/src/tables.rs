@@ -6,7 +6,7 @@
 //! | `vectors` | the vector of an episode or a note, by its key; see [`searching`] |
 //! | `feed` | the last change of a record: by version, whether it was deleted, and its key |
 //! | `deleted` | the version of a deletion, by key, so that its row in `feed` is found when the record comes back |
-//! | `scoped` | where the records of a scope are, in the order of scans: [`scoped_key`] |
+//! | `scoped` | where the records of a scope, and the episodes of all, are, in the order of scans: [`scoped_key`] |
 //! | `about` | what the file is, and the [`State`] |
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::codec::{self, key_bytes, kind_byte};
 use crate::file::{ABOUT, File, Layout};
-use crate::searching::{self, Tables, VECTORS, VectorTable};
+use crate::searching::{self, VECTORS, VectorTable};
 
 pub(crate) type Bytes = &'static [u8];
 
@@ -41,6 +41,9 @@ pub(crate) const LAYOUT: Layout = Layout {
         transaction.open_table(VECTORS).map(drop)
     },
 };
+
+/// What stands for all scopes together where episodes are: no scope is empty.
+pub(crate) const LOG: &str = "";
 
 /// Where a record stands among those of its kind and scope: kind, scope, 0xFF (which no scope contains), and its place. That
 /// is the version of an episode, whose id is then the value, and the key of any other record.
@@ -93,7 +96,7 @@ pub(crate) struct Moment {
     pub(crate) records: ReadOnlyTable<Bytes, Bytes>,
     pub(crate) feed: ReadOnlyTable<u64, Bytes>,
     pub(crate) scoped: ReadOnlyTable<Bytes, Bytes>,
-    vectors: VectorTable,
+    pub(crate) vectors: VectorTable,
     pub(crate) state: State,
     pub(crate) space: Option<VectorSpace>,
 }
@@ -133,12 +136,6 @@ impl<T: PartialOrd> Rising<T> {
         }
         self.0 = Some(row);
         Ok(())
-    }
-}
-
-impl Tables for Moment {
-    fn vectors(&self) -> &VectorTable {
-        &self.vectors
     }
 }
 

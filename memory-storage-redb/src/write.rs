@@ -11,7 +11,7 @@ use crate::codec::{self, Encoded, encode, key_bytes};
 use crate::file::{ABOUT, File};
 use crate::searching::{self, VECTORS, entry, put_vector, remove_vector};
 use crate::tables::{
-    Bytes, DELETED, FEED, RECORDS, SCOPED, STATE, State, deleted_row, feed_row, place_of, read_deleted_row,
+    Bytes, DELETED, FEED, LOG, RECORDS, SCOPED, STATE, State, deleted_row, feed_row, place_of, read_deleted_row,
     read_feed_row, scope_text, scoped_key,
 };
 
@@ -124,10 +124,9 @@ impl<'a> WriteTables<'a> {
         })
     }
 
-    /// Writes the counts, and gives them.
-    pub(crate) fn finish(mut self) -> Result<State> {
-        self.about.insert(STATE, &self.state.to_bytes()[..]).map_err(|error| self.file.error(error))?;
-        Ok(self.state)
+    /// Writes the counts.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.about.insert(STATE, &self.state.to_bytes()[..]).map(drop).map_err(|error| self.file.error(error))
     }
 
     /// The version of the last change.
@@ -259,24 +258,20 @@ impl<'a> WriteTables<'a> {
     /// Keeps the rows by scope: the record was like this before, and is now in this scope with this version.
     fn move_in_scope(&mut self, key: &Key, before: Option<&Before>, now: Option<(&str, Version)>) -> Result<()> {
         let failed = |error| self.file.error(error);
-        let place = |scope: &str, version: Version| match key {
-            Key::Episode(_) => scoped_key(RecordKind::Episode, scope, &place_of(version)),
-            _ => scoped_key(key.kind(), scope, &key_bytes(key)),
-        };
-        let old = before.filter(|before| !before.scope.is_empty()).map(|before| place(&before.scope, before.version));
-        let new = now.filter(|(scope, _)| !scope.is_empty()).map(|(scope, version)| place(scope, version));
+        let old = before.map(|before| places(key, &before.scope, before.version)).unwrap_or_default();
+        let new = now.map(|(scope, version)| places(key, scope, version)).unwrap_or_default();
         if old == new {
             return Ok(());
         }
-        if let Some(old) = old {
-            self.scoped.remove(&old[..]).map_err(failed)?;
+        for place in old {
+            self.scoped.remove(&place[..]).map_err(failed)?;
         }
-        if let Some(new) = new {
-            let id = match key {
-                Key::Episode(id) => &id.as_uuid().as_bytes()[..],
-                _ => &[],
-            };
-            self.scoped.insert(&new[..], id).map_err(failed)?;
+        let id = match key {
+            Key::Episode(id) => &id.as_uuid().as_bytes()[..],
+            _ => &[],
+        };
+        for place in new {
+            self.scoped.insert(&place[..], id).map_err(failed)?;
         }
         Ok(())
     }
@@ -308,6 +303,15 @@ impl<'a> WriteTables<'a> {
             self.deleted.insert(&*bytes, &deleted_row(key, version.0)[..]).map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+/// Where scans find a record: in its scope, if it has one, and an episode also in the log.
+fn places(key: &Key, scope: &str, version: Version) -> Vec<Vec<u8>> {
+    match key {
+        Key::Episode(_) => [LOG, scope].map(|scope| scoped_key(RecordKind::Episode, scope, &place_of(version))).into(),
+        _ if scope.is_empty() => Vec::new(),
+        _ => vec![scoped_key(key.kind(), scope, &key_bytes(key))],
     }
 }
 

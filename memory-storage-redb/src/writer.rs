@@ -34,7 +34,7 @@ pub(crate) struct Writer {
     config: RedbConfig,
     /// `None` after a failure, as long as it cannot be opened again.
     file: Option<File>,
-    searching: Arc<Searching<Moment>>,
+    searching: Arc<Searching>,
     /// How many changes of the index its snapshot does not have.
     unsaved: u64,
     /// Whether something was committed that is not durable yet.
@@ -52,14 +52,18 @@ impl Writer {
     }
 
     /// What readers read.
-    pub(crate) fn searching(&self) -> &Arc<Searching<Moment>> {
+    pub(crate) fn searching(&self) -> &Arc<Searching> {
         &self.searching
     }
 
-    /// Writes batches, in this order, in one transaction where that is possible: they share its sync.
+    /// Writes batches, in this order, in one transaction where that is possible: they share its sync. Those that nobody waits for
+    /// any more are left out.
     pub(crate) fn run(&mut self, writes: Vec<Write>) {
-        let (batches, answers): (Vec<Prepared>, Vec<_>) =
-            writes.into_iter().map(|Write { batch, answer }| (batch, answer)).unzip();
+        let wanted = writes.into_iter().filter(|write| !write.answer.is_closed());
+        let (batches, answers): (Vec<Prepared>, Vec<_>) = wanted.map(|Write { batch, answer }| (batch, answer)).unzip();
+        if batches.is_empty() {
+            return;
+        }
         let done = self.write(batches);
         let (batches, failure) = match done {
             Ok(commits) => {
@@ -69,7 +73,7 @@ impl Writer {
             }
             Err(failed) => (failed.undone, failed.error),
         };
-        self.recover(&failure);
+        self.recover(&failure, !batches.is_empty());
         if batches.len() > 1 {
             // One of them met damage, perhaps; the others shall not suffer from it.
             let alone = batches.into_iter().zip(answers);
@@ -77,7 +81,8 @@ impl Writer {
         } else {
             let mut answers = answers.into_iter();
             let first = answers.next();
-            answers.for_each(|answer| drop(answer.send(Err(shared(&failure)))));
+            let shared = || failure.again().adding("the transaction was shared with others");
+            answers.for_each(|answer| drop(answer.send(Err(shared()))));
             if let Some(first) = first {
                 let _ = first.send(Err(failure));
             }
@@ -152,11 +157,12 @@ impl Writer {
     }
 
     /// Opens the file anew after this failure, if it has to be: redb does nothing more with a file that it could not read or
-    /// write once, or in which it panicked. A damaged record is no reason.
-    fn recover(&mut self, failure: &Error) {
+    /// write once, or in which it panicked. A damaged record is no reason, if nothing was done: else readers might be shown the state
+    /// before it, and its versions be given again.
+    fn recover(&mut self, failure: &Error, undone: bool) {
         let Some(file) = self.file.take() else { return };
         let works = || file.write_or_not(Durability::None, |_| Ok(End::Abort(()))).is_ok();
-        if failure.kind() == ErrorKind::Corrupt && works() {
+        if undone && failure.kind() == ErrorKind::Corrupt && works() {
             self.file = Some(file);
             return;
         }
@@ -166,13 +172,17 @@ impl Writer {
     }
 
     fn open_again(&mut self, check: bool) -> Result<()> {
-        let (file, moment) = open(&self.path, self.config, check)?;
-        if moment.state == self.searching.tables().state {
-            self.searching.advance([], moment);
-        } else {
-            let (index, unsaved) = index_of(&file, &moment)?;
-            self.searching.replace(index, moment);
-            self.unsaved = unsaved;
+        let (file, mut moment) = open(&self.path, self.config, check)?;
+        let seen = self.searching.tables();
+        let other = if moment.state == seen.state { None } else { Some(index_of(&file, &moment)?) };
+        // Commits that were not durable may be gone. Whoever has read them shall not miss others that come at their versions.
+        moment.state.version = moment.state.version.max(seen.state.version);
+        match other {
+            None => self.searching.advance([], moment),
+            Some((index, unsaved)) => {
+                self.searching.replace(index, moment);
+                self.unsaved = unsaved;
+            }
         }
         (self.file, self.volatile) = (Some(file), false);
         Ok(())
@@ -233,11 +243,6 @@ pub(crate) fn vacuum(path: Arc<Path>, config: RedbConfig) -> Result<u64> {
     file.close()?;
     index_file::stamp(&path);
     Ok(before.saturating_sub(length()?))
-}
-
-/// The error of a batch that shared a transaction with the one that this error is told to.
-fn shared(error: &Error) -> Error {
-    Error::new(error.kind(), format!("the transaction that was shared with others failed: {error}"))
 }
 
 /// Why a transaction failed.
@@ -310,4 +315,92 @@ fn catch_up(moment: &Moment, index: &mut HybridIndex) -> Result<u64> {
         }
         Ok(followed)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_core::testkit::samples;
+    use memory_core::{Batch, Scan};
+
+    use super::*;
+    use crate::read;
+    use crate::tables::{FEED, RECORDS};
+
+    fn writer(path: &Path) -> Writer {
+        Writer::open(path.into(), RedbConfig::default()).unwrap()
+    }
+
+    fn note(n: u32) -> Batch {
+        Batch::new().put(samples::noted(samples::note(n, "a note")))
+    }
+
+    fn run(writer: &mut Writer, batch: &Batch) -> Result<Commit> {
+        let (answer, mut answered) = oneshot::channel();
+        writer.run(vec![Write { batch: Prepared::new(batch).unwrap(), answer }]);
+        answered.try_recv().unwrap()
+    }
+
+    /// Changes the file as damage would.
+    fn damage(file: &File, work: impl FnOnce(&redb::WriteTransaction)) {
+        let done = |transaction: &redb::WriteTransaction| {
+            work(transaction);
+            Ok(())
+        };
+        file.write(Durability::Immediate, done).unwrap();
+    }
+
+    #[test]
+    fn a_batch_that_nobody_waits_for_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder.path().join("file"));
+        let write = |n| {
+            let (answer, answered) = oneshot::channel();
+            (Write { batch: Prepared::new(&note(n)).unwrap(), answer }, answered)
+        };
+        let ((dropped, _), (kept, mut answered)) = (write(1), write(2));
+        writer.run(vec![dropped, kept]);
+        assert_eq!(answered.try_recv().unwrap().unwrap().version, Version(1));
+        assert_eq!(writer.searching.tables().state.count(RecordKind::Note), 1);
+        let (dropped, _) = write(3);
+        writer.run(vec![dropped]);
+        assert_eq!(writer.searching.tables().state.version, 1);
+    }
+
+    /// The log was read through the feed: past all notes that had changed since.
+    #[test]
+    fn the_log_is_read_without_the_changes_of_other_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder.path().join("file"));
+        run(&mut writer, &Batch::new().put(samples::logged(samples::episode(1, "a task")))).unwrap();
+        run(&mut writer, &note(1)).unwrap();
+        damage(writer.file.as_ref().unwrap(), |transaction| {
+            transaction.open_table(FEED).unwrap().insert(2, &b"damaged"[..]).unwrap();
+        });
+        run(&mut writer, &Batch::new().put(samples::logged(samples::episode(2, "a task")))).unwrap();
+        let moment = writer.searching.tables();
+        assert!(read::changes(&moment, Version(0), 10).is_err());
+        let page = read::scan(&moment, &Scan::new(RecordKind::Episode)).unwrap();
+        assert_eq!(page.records.iter().map(|stored| stored.version.0).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    /// The state before a commit was kept when the one after it could not be read, and the next commit got the same version.
+    #[test]
+    fn versions_are_not_given_again_when_a_commit_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut writer = writer(&path);
+        // One record more than are counted.
+        damage(writer.file.as_ref().unwrap(), |transaction| {
+            transaction.open_table(RECORDS).unwrap().insert(&b"more"[..], &b""[..]).unwrap();
+        });
+        assert_eq!(run(&mut writer, &note(1)).unwrap_err().kind(), ErrorKind::Corrupt);
+        let file = File::open(path.as_path().into(), &LAYOUT, Options { cache_bytes: 1 << 20, check: false }).unwrap();
+        damage(&file, |transaction| {
+            transaction.open_table(RECORDS).unwrap().remove(&b"more"[..]).unwrap();
+        });
+        file.close().unwrap();
+        assert_eq!(run(&mut writer, &note(2)).unwrap().version, Version(2));
+        let changes = read::changes(&writer.searching.tables(), Version(0), 10).unwrap();
+        assert_eq!(changes.entries.len(), 2, "the first was committed");
+    }
 }

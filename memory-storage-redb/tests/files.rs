@@ -161,18 +161,7 @@ async fn a_full_disk_is_told_and_loses_nothing() {
         return fill_up().await;
     }
     let (_folder, path) = place();
-    let inner = process::command(test, &[("STORE", path.to_str().unwrap())]);
-    // The signal that comes with the limit is ignored, so that writing fails instead. Blocks are of 512 or 1,024 bytes.
-    let mut limited = Command::new("sh");
-    limited
-        .args(["-c", "trap '' XFSZ; ulimit -f 6000; exec \"$0\" \"$@\""])
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        limited.env(name, value.unwrap_or_default());
-    }
-    let child = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let printed = String::from_utf8(process::wait(test, child).stdout).unwrap();
+    let printed = with_small_files(test, &path, 6_000);
     let written: u64 = printed.lines().find_map(|line| line.strip_prefix("written ")).unwrap().parse().unwrap();
     assert!(written > 50, "{written}");
     let store = RedbStore::open(&path).await.unwrap();
@@ -182,13 +171,53 @@ async fn a_full_disk_is_told_and_loses_nothing() {
     assert_sound(&path).await;
 }
 
+/// What this test prints in a process whose files may have so many blocks, of 512 or 1,024 bytes.
+#[cfg(unix)]
+fn with_small_files(test: &str, path: &Path, blocks: u32) -> String {
+    let inner = process::command(test, &[("STORE", path.to_str().unwrap())]);
+    // The signal that comes with the limit is ignored, so that writing fails instead.
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        limited.env(name, value.unwrap_or_default());
+    }
+    let child = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    String::from_utf8(process::wait(test, child).stdout).unwrap()
+}
+
+/// A file that was made in part stayed beside.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_cannot_be_made_leaves_nothing() {
+    let test = "a_file_that_cannot_be_made_leaves_nothing";
+    if process::is_child() {
+        let error = refused(Path::new(&std::env::var_os("STORE").unwrap())).await;
+        return println!("refused as {:?}", error.kind());
+    }
+    let (folder, path) = place();
+    let printed = with_small_files(test, &path, 1);
+    assert!(printed.contains("refused as Full"), "{printed}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[cfg(unix)]
 async fn fill_up() {
     let store = RedbStore::open(std::env::var_os("STORE").unwrap()).await.unwrap();
     put_space(&store).await;
     let mut dice = common::Dice::new(1);
-    let (mut written, mut refused) = (0_u128, 0);
+    let (mut written, mut refused, mut round) = (0_u128, 0, 0);
+    let mut seen = Version(0);
     while refused < 5 {
+        round += 1;
+        let derivable = Batch::new().put(samples::noted(samples::note(round, "not durable"))).as_derivable();
+        if let Err(error) = store.commit(&derivable).await {
+            assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+        }
+        seen = seen.max(store.health().await.unwrap().version);
         let mut record = generated(written, &mut dice).await;
         if let Record::Episode(logged) = &mut record {
             let episode = Arc::make_mut(&mut logged.episode);
@@ -201,6 +230,10 @@ async fn fill_up() {
                 refused += 1;
             }
         }
+        assert!(
+            store.health().await.unwrap().version >= seen,
+            "versions do not go back, though what was not durable is gone"
+        );
         let episodes = store.scan(&Scan::new(RecordKind::Episode).limit(3)).await.unwrap().records.len() as u128;
         assert_eq!(episodes, written.min(3), "it can be read");
     }

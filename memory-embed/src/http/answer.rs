@@ -5,6 +5,7 @@ use std::time::Duration;
 use memory_core::{Error, ErrorKind};
 use serde_json::Value;
 
+use super::Secret;
 use crate::client::Failure;
 
 /// What a server said.
@@ -13,6 +14,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Vec<u8>,
+    /// The key that was sent. The server may repeat it, and nobody is told.
+    pub(super) key: Option<Secret>,
 }
 
 /// What of a server's message goes into an error, in characters.
@@ -51,7 +54,7 @@ impl Answer {
     /// does not know the path.
     pub(super) fn failure(&self, server: &str, model: &str, no_route: &str) -> Failure {
         use ErrorKind::{Invalid, RateLimited, TimedOut, Unavailable};
-        let message = message(&self.body);
+        let message = self.message();
         let lower = message.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
         let no_model = lower.contains("model") && says(&NO_MODEL);
@@ -95,13 +98,34 @@ impl Answer {
                 (ErrorKind::Invalid, false, "the answer has NaN or Infinity where numbers belong".to_owned())
             }
             Unreadable::Json(error) if error.is_data() => {
-                let message = message(&self.body);
+                let message = self.message();
                 (ErrorKind::Unavailable, false, format!("the answer has another form: {error}: {message}"))
             }
             Unreadable::Json(error) => (ErrorKind::Unavailable, true, format!("the answer is no whole JSON: {error}")),
             Unreadable::Form(why) => (ErrorKind::Unavailable, false, format!("the answer has another form: {why}")),
         };
-        Error::new(kind, format!("{server}: {what}")).with_temporary(temporary)
+        Error::new(kind, format!("{server}: {}", self.without_key(what))).with_temporary(temporary)
+    }
+
+    /// The message in the body of an error, in any of the forms that servers use: `{"error": text}`, `{"error": {"message"}}`,
+    /// `{"detail": text | [..] | {..}}`, `{"detail": {"error": {..}}}`, `{"message"}`; or the body itself, unless it is a page.
+    fn message(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let found = match serde_json::from_slice::<Value>(&self.body) {
+            Ok(value) => told(&value).unwrap_or_else(|| value.to_string()),
+            Err(_) if text.trim_start().starts_with('<') => "an HTML page".to_owned(),
+            Err(_) => text.trim().to_owned(),
+        };
+        let found = self.without_key(found);
+        let shown: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect();
+        if shown.len() < found.len() { shown + "…" } else { shown }
+    }
+
+    fn without_key(&self, text: String) -> String {
+        match &self.key {
+            Some(key) => text.replace(key.reveal(), "…"),
+            None => text,
+        }
     }
 
     fn is_html(&self) -> bool {
@@ -124,19 +148,6 @@ impl From<serde_json::Error> for Unreadable {
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
-}
-
-/// The message in the body of an error, in any of the forms that servers use: `{"error": text}`, `{"error": {"message"}}`,
-/// `{"detail": text | [..] | {..}}`, `{"detail": {"error": {..}}}`, `{"message"}`; or the body itself, unless it is a page.
-fn message(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let found = match serde_json::from_slice::<Value>(body) {
-        Ok(value) => told(&value).unwrap_or_else(|| value.to_string()),
-        Err(_) if text.trim_start().starts_with('<') => "an HTML page".to_owned(),
-        Err(_) => text.trim().to_owned(),
-    };
-    let shown: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect();
-    if shown.len() < found.len() { shown + "…" } else { shown }
 }
 
 fn told(value: &Value) -> Option<String> {
@@ -167,7 +178,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, retry_after: None, body: body.into() }
+        Answer { status, retry_after: None, body: body.into(), key: None }
     }
 
     #[test]
@@ -190,9 +201,9 @@ mod tests {
             ("a\r\nb", "a  b"),
             ("", ""),
         ] {
-            assert_eq!(message(body.as_bytes()), expected);
+            assert_eq!(answer(400, body).message(), expected);
         }
-        assert_eq!(message("x".repeat(1_000).as_bytes()).chars().count(), LONGEST_MESSAGE + 1);
+        assert_eq!(answer(400, &"x".repeat(1_000)).message().chars().count(), LONGEST_MESSAGE + 1);
     }
 
     /// Texts from the sources of Ollama, OpenAI, mlx-vlm, vllm-mlx, mlx-openai-server, llama.cpp, text-embeddings-inference.

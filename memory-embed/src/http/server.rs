@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout_at};
 use ureq::http::{HeaderMap, header};
 use ureq::{Agent, RequestBuilder};
 
-use super::ServerConfig;
 use super::answer::Answer;
 use super::dialect::{Asked, Dialect, Routes};
+use super::{Secret, ServerConfig};
 use crate::Model;
 use crate::asking::PROBE;
 use crate::client::{Backend, Failure};
@@ -84,7 +84,7 @@ impl Server {
         let sent = tokio::task::spawn_blocking(move || {
             let _place = place;
             let rest = deadline.saturating_duration_since(Instant::now());
-            request.send(&agent, key.as_ref().map(super::Secret::reveal), rest)
+            request.send(&agent, key, rest)
         });
         match timeout_at(deadline, sent).await {
             Ok(Ok(Err(error))) if error.kind() == ErrorKind::TimedOut => Err(late().with_source(error)),
@@ -96,12 +96,8 @@ impl Server {
         }
     }
 
-    /// What a failed answer means; without the key, if the server repeats it.
-    fn failure(&self, url: &str, mut answer: Answer) -> Failure {
-        if let Some(key) = &self.config.key {
-            let text = String::from_utf8_lossy(&answer.body).replace(key.reveal(), "…");
-            answer.body = text.into_bytes();
-        }
+    /// What a failed answer means.
+    fn failure(&self, url: &str, answer: &Answer) -> Failure {
         answer.failure(url, &self.model, self.dialect.no_route)
     }
 
@@ -138,7 +134,7 @@ impl Backend for Server {
         };
         let answer = self.ask(request).await?;
         if !answer.is_success() {
-            return Err(self.failure(url, answer));
+            return Err(self.failure(url, &answer));
         }
         (self.dialect.read)(&answer.body).map_err(|why| Failure::Other(answer.unreadable(url, &why)))
     }
@@ -150,7 +146,7 @@ impl Backend for Server {
             match answer.status {
                 404 | 405 => {}
                 _ if answer.is_success() => return Ok(()),
-                _ => return Err(self.failure(url, answer).into()),
+                _ => return Err(self.failure(url, &answer).into()),
             }
         }
         Ok(self.vectors(&[PROBE.to_owned()]).await.map(drop)?)
@@ -167,13 +163,14 @@ struct Request {
 }
 
 impl Request {
-    fn send(&self, agent: &Agent, key: Option<&str>, timeout: Duration) -> Result<Answer> {
+    fn send(&self, agent: &Agent, key: Option<Secret>, timeout: Duration) -> Result<Answer> {
+        let shown = key.as_ref().map(Secret::reveal);
         let sent = match &self.body {
             Some(body) => {
                 let request = agent.post(&self.url).header(header::CONTENT_TYPE, "application/json");
-                prepared(request, key, timeout).send(body)
+                prepared(request, shown, timeout).send(body)
             }
-            None => prepared(agent.get(&self.url), key, timeout).call(),
+            None => prepared(agent.get(&self.url), shown, timeout).call(),
         };
         let (head, body) = sent.map_err(|error| self.unreached(error))?.into_parts();
         let mut text = Vec::new();
@@ -183,7 +180,7 @@ impl Request {
             let message = format!("{}: the answer is longer than {} bytes", self.url, self.longest);
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        Ok(Answer { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body: text })
+        Ok(Answer { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body: text, key })
     }
 
     /// The error for a request that did not get through, or whose answer did not.

@@ -164,11 +164,17 @@ async fn what_cannot_be_is_refused_before_anything_is_sent() {
 async fn a_key_is_shown_nowhere() {
     const KEY: &str = "sk-very-secret";
     let seen = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&seen);
-    // As careless servers do, it repeats the key.
+    let (count, asked) = (Arc::clone(&seen), AtomicUsize::new(0));
+    // As careless servers do, it repeats the key, also where it says that all is well.
     let peer = Peer::start(move |request| {
         count.fetch_add(usize::from(request.headers["authorization"].contains(KEY)), Ordering::Relaxed);
-        status(401, format!(r#"{{"error":"Incorrect API key provided: {KEY}"}}"#))
+        let told = format!("Incorrect API key provided: {KEY}");
+        match asked.fetch_add(1, Ordering::Relaxed) {
+            0..3 => status(401, format!(r#"{{"error":"{told}"}}"#)),
+            3 => status(200, format!(r#"{{"error":"{told}"}}"#)),
+            4 => status(200, format!(r#"{{"data":"{told}"}}"#)),
+            _ => status(200, r#"{"error":"\u0073k-very-secret"}"#.to_owned()),
+        }
     });
     let server = ServerConfig::new(peer.url()).with_key(KEY);
     let embedder = OpenAiEmbedder::new(server.clone(), model()).unwrap();
@@ -177,12 +183,15 @@ async fn a_key_is_shown_nowhere() {
         embedder.embed(Role::Query, &["a"]).await.unwrap_err(),
         embedder.health().await.unwrap_err(),
         OpenAiEmbedder::connect(server, model()).await.unwrap_err(),
+        embedder.embed(Role::Query, &["a"]).await.unwrap_err(),
+        embedder.embed(Role::Query, &["a"]).await.unwrap_err(),
+        embedder.embed(Role::Query, &["a"]).await.unwrap_err(),
         OpenAiEmbedder::new(ServerConfig::new(peer.url()).with_key(format!("{KEY}\n")), model()).unwrap_err(),
         OpenAiEmbedder::new(ServerConfig::new(format!("http://{KEY}@host")), model()).unwrap_err(),
     ] {
         shown.extend([error.to_string(), format!("{error:?}"), format!("{error:#?}")]);
     }
-    assert_eq!(seen.load(Ordering::Relaxed), 3, "the server got it");
+    assert_eq!(seen.load(Ordering::Relaxed), 6, "the server got it");
     for text in shown {
         assert!(!text.contains("secret"), "{text}");
     }

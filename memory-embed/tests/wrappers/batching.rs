@@ -120,6 +120,22 @@ async fn a_call_that_is_dropped_harms_nobody_and_is_not_asked_for() {
     assert_eq!(embedder.get_ref().calls(), 2, "nothing is asked for nobody");
 }
 
+/// The timer of a batch ended with the runtime of its first call, and all later ones waited for ever.
+#[test]
+fn a_runtime_that_ends_stops_no_batch() {
+    let embedder = batching();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime().block_on(async {
+        let first = call(&embedder, Role::Query, &["first"]);
+        tokio::task::yield_now().await;
+        assert!(!first.is_finished());
+    });
+    runtime().block_on(async {
+        let answer = tokio::time::timeout(Duration::from_secs(20), embedder.embed(Role::Query, &["second"])).await;
+        assert_eq!(answer.unwrap().unwrap(), [truth("second").await]);
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_text_that_is_refused_fails_its_own_call_only() {
     let embedder = batching();

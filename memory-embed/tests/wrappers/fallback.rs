@@ -99,6 +99,30 @@ async fn when_all_fail_the_error_says_how_each_did() {
     embedder.embed(Role::Query, &["log in"]).await.unwrap();
 }
 
+/// A breaker around it counted these as answers.
+#[tokio::test(start_paused = true)]
+async fn when_all_have_given_up_the_error_is_persistent() {
+    let failing = |error: Error| {
+        let embedder = FaultyEmbedder::new(HashEmbedder::new());
+        (0..2).for_each(|_| embedder.script(EmbedderFault::Fail(error.again())));
+        Arc::new(embedder) as Arc<dyn Embedder>
+    };
+    let error = |kind| Error::new(kind, "scripted");
+    let given_up = error(ErrorKind::TimedOut).with_temporary(true).into_persistent();
+    let permanent = error(ErrorKind::Invalid);
+    let temporary = error(ErrorKind::Busy).with_temporary(true);
+    for (errors, expected) in [
+        ([&permanent, &given_up], (ErrorKind::TimedOut, false, true)),
+        ([&given_up, &temporary], (ErrorKind::Busy, true, false)),
+        ([&permanent, &permanent], (ErrorKind::Invalid, false, false)),
+    ] {
+        let members = errors.map(|error| failing(error.again()));
+        let embedder = Fallback::between(members.into(), FallbackConfig::default()).await.unwrap();
+        let error = embedder.embed(Role::Query, &["log in"]).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_temporary(), error.is_persistent()), expected, "{error}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_text_that_is_refused_is_no_outage() {
     let members = three();

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use memory_core::{ErrorKind, HashEmbedder, InMemoryStore, Result};
+use memory_core::{ErrorKind, InMemoryStore, Result};
 use memory_resilience::{
     BulkheadConfig, Check, CircuitBreakerConfig, Failover, HealthMonitor, MonitorConfig, RateLimitConfig,
     ResilienceExt, RetryConfig, TimeoutConfig,
@@ -79,7 +79,6 @@ fn bulkheads_out_of_range_are_refused() {
 fn failovers_out_of_range_are_refused() {
     let stores = |pause| Failover::over_copy(InMemoryStore::new(), InMemoryStore::new(), pause);
     refuse(stores(ms(0)), "pause", "0ns", TIMES);
-    refuse(Failover::embedders(HashEmbedder::new(), HashEmbedder::new(), ms(0)), "pause", "0ns", TIMES);
 }
 
 #[tokio::test]

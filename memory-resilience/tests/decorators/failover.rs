@@ -1,125 +1,11 @@
 use std::sync::Arc;
 
-use memory_core::testkit::{EmbedderFault, Fault, FaultyEmbedder, FaultyStore, Operation, samples};
-use memory_core::{
-    Batch, Embedder, Error, ErrorKind, HashEmbedder, InMemoryStore, Key, MemoryStore, Result, Role, Scan, Vector,
-    VectorSpace, Version,
-};
+use memory_core::testkit::{Fault, FaultyStore, Operation, samples};
+use memory_core::{Batch, Error, ErrorKind, InMemoryStore, Key, MemoryStore, Result, Scan, Scope, Search, Version};
 use memory_resilience::{Failover, Side};
 use tokio::time::advance;
 
 use crate::{busy, ms, not_found};
-
-type Embedders = Failover<Arc<FaultyEmbedder<HashEmbedder>>, Arc<FaultyEmbedder<HashEmbedder>>>;
-
-fn embedders() -> Embedders {
-    let embedder = || Arc::new(FaultyEmbedder::new(HashEmbedder::new()));
-    Failover::embedders(embedder(), embedder(), ms(5_000)).unwrap()
-}
-
-fn fail(embedder: &FaultyEmbedder<HashEmbedder>, error: Error) {
-    embedder.script(EmbedderFault::Fail(error));
-}
-
-async fn embed(embedders: &Embedders) -> Result<Vec<Vector>> {
-    embedders.embed(Role::Query, &["one", "two"]).await
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_secondary_answers_when_the_primary_cannot_and_is_asked_first_then() {
-    let both = embedders();
-    let mut first = both.subscribe();
-    assert_eq!(both.to_string(), "Failover(FaultyEmbedder(HashEmbedder), FaultyEmbedder(HashEmbedder))");
-    fail(both.primary(), busy());
-    assert_eq!(embed(&both).await.unwrap().len(), 2);
-    assert_eq!(*first.borrow_and_update(), Side::Secondary);
-    embed(&both).await.unwrap();
-    assert_eq!((both.primary().calls(), both.secondary().calls()), (1, 2), "the primary is left alone");
-    let stats = both.stats();
-    assert_eq!((stats.first, stats.by_primary, stats.by_secondary, stats.switches), (Side::Secondary, 0, 2, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn it_goes_back_after_a_pause_when_the_primary_is_well() {
-    let both = embedders();
-    fail(both.primary(), busy());
-    embed(&both).await.unwrap();
-    advance(ms(4_999)).await;
-    embed(&both).await.unwrap();
-    assert_eq!(both.primary().calls(), 1);
-    advance(ms(1)).await;
-    embed(&both).await.unwrap();
-    let stats = both.stats();
-    assert_eq!((stats.first, stats.by_primary, stats.by_secondary, stats.switches), (Side::Primary, 1, 2, 2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn other_errors_are_answers() {
-    let both = embedders();
-    fail(both.primary(), not_found());
-    assert_eq!(embed(&both).await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!((both.secondary().calls(), both.stats().first), (0, Side::Primary));
-    for error in [busy().into_persistent(), Error::new(ErrorKind::Unavailable, "the key was revoked")] {
-        fail(both.primary(), error);
-        embed(&both).await.unwrap();
-        advance(ms(5_000)).await;
-        embed(&both).await.unwrap();
-    }
-    assert_eq!(both.stats().switches, 4);
-}
-
-#[tokio::test(start_paused = true)]
-async fn when_both_fail_the_error_tells_of_both_and_nothing_changes() {
-    let both = embedders();
-    fail(both.primary(), busy().with_retry_after(ms(7)));
-    fail(both.secondary(), Error::new(ErrorKind::TimedOut, "slow"));
-    let error = embed(&both).await.unwrap_err();
-    assert_eq!(error.to_string(), "busy: scripted; and the secondary: timed out: slow");
-    assert_eq!((error.is_temporary(), error.retry_after()), (true, Some(ms(7))));
-    assert_eq!(both.stats().first, Side::Primary);
-}
-
-#[tokio::test(start_paused = true)]
-async fn when_the_secondary_fails_the_primary_is_asked_before_its_time() {
-    let both = embedders();
-    fail(both.primary(), busy());
-    embed(&both).await.unwrap();
-    fail(both.secondary(), busy());
-    embed(&both).await.unwrap();
-    assert_eq!(both.stats().first, Side::Primary);
-}
-
-#[derive(Debug)]
-struct Other(HashEmbedder, VectorSpace);
-
-impl std::fmt::Display for Other {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Other")
-    }
-}
-
-#[async_trait::async_trait]
-impl Embedder for Other {
-    fn space(&self) -> &VectorSpace {
-        &self.1
-    }
-    async fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Vector>> {
-        self.0.embed(role, texts).await
-    }
-    async fn health(&self) -> Result<()> {
-        self.0.health().await
-    }
-}
-
-#[test]
-fn embedders_of_two_spaces_are_refused_with_the_reason() {
-    let model = HashEmbedder::new();
-    let space = VectorSpace { revision: "2".to_owned(), ..model.space().clone() };
-    let error = Failover::embedders(HashEmbedder::new(), Other(model, space.clone()), ms(1)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::SpaceMismatch);
-    let text = error.to_string();
-    assert!(text.contains(&space.to_string()) && text.contains(&HashEmbedder::new().space().to_string()), "{text}");
-}
 
 /// A store and the part of it that is copied.
 struct Copied {
@@ -145,10 +31,89 @@ impl Copied {
         self.primary.script_next(operation, Fault::Before(busy()));
     }
 
+    /// Lets the next get of one of the two fail.
+    fn fail_get(store: &FaultyStore<InMemoryStore>, error: Error) {
+        store.script_next(Operation::Get, Fault::Before(error));
+    }
+
+    /// How often each was asked to get something.
+    fn gets(&self) -> (u64, u64) {
+        (self.primary.calls(Operation::Get), self.copy.calls(Operation::Get))
+    }
+
     async fn reads(&self, n: u32) -> Result<bool> {
         let key = Key::Watermark(samples::learner(n));
         self.both.get(&[key]).await.map(|found| found[0].is_some())
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_secondary_answers_when_the_primary_cannot_and_is_asked_first_then() {
+    let stores = copied();
+    let both = &stores.both;
+    let mut first = both.subscribe();
+    assert_eq!(both.to_string(), "Failover(FaultyStore(InMemoryStore), FaultyStore(InMemoryStore))");
+    Copied::fail_get(&stores.primary, busy());
+    assert!(!stores.reads(1).await.unwrap());
+    assert_eq!(*first.borrow_and_update(), Side::Secondary);
+    stores.reads(1).await.unwrap();
+    assert_eq!(stores.gets(), (1, 2), "the primary is left alone");
+    let stats = both.stats();
+    assert_eq!((stats.first, stats.by_primary, stats.by_secondary, stats.switches), (Side::Secondary, 0, 2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_back_after_a_pause_when_the_primary_is_well() {
+    let stores = copied();
+    let both = &stores.both;
+    Copied::fail_get(&stores.primary, busy());
+    stores.reads(1).await.unwrap();
+    advance(ms(4_999)).await;
+    stores.reads(1).await.unwrap();
+    assert_eq!(stores.gets(), (1, 2));
+    advance(ms(1)).await;
+    stores.reads(1).await.unwrap();
+    let stats = both.stats();
+    assert_eq!((stats.first, stats.by_primary, stats.by_secondary, stats.switches), (Side::Primary, 1, 2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_errors_are_answers() {
+    let stores = copied();
+    let both = &stores.both;
+    Copied::fail_get(&stores.primary, not_found());
+    assert_eq!(stores.reads(1).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!((stores.gets(), both.stats().first), ((1, 0), Side::Primary));
+    for error in [busy().into_persistent(), Error::new(ErrorKind::Unavailable, "the key was revoked")] {
+        Copied::fail_get(&stores.primary, error);
+        stores.reads(1).await.unwrap();
+        advance(ms(5_000)).await;
+        stores.reads(1).await.unwrap();
+    }
+    assert_eq!(both.stats().switches, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_both_fail_the_error_tells_of_both_and_nothing_changes() {
+    let stores = copied();
+    let both = &stores.both;
+    Copied::fail_get(&stores.primary, busy().with_retry_after(ms(7)));
+    Copied::fail_get(&stores.copy, Error::new(ErrorKind::TimedOut, "slow"));
+    let error = stores.reads(1).await.unwrap_err();
+    assert_eq!(error.to_string(), "busy: scripted; and the secondary: timed out: slow");
+    assert_eq!((error.is_temporary(), error.retry_after()), (true, Some(ms(7))));
+    assert_eq!(both.stats().first, Side::Primary);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_secondary_fails_the_primary_is_asked_before_its_time() {
+    let stores = copied();
+    let both = &stores.both;
+    Copied::fail_get(&stores.primary, busy());
+    stores.reads(1).await.unwrap();
+    Copied::fail_get(&stores.copy, busy());
+    stores.reads(1).await.unwrap();
+    assert_eq!(both.stats().first, Side::Primary);
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,7 +151,7 @@ async fn a_copy_that_lacks_what_was_written_is_not_read() {
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_lacks_what_was_read_is_not_read() {
     let key = Key::Watermark(samples::learner(1));
-    for read in 0..4 {
+    for read in 0..5 {
         let stores = copied();
         // By somebody else.
         stores.primary.commit(&Copied::batch(1)).await.unwrap();
@@ -195,6 +160,10 @@ async fn a_copy_that_lacks_what_was_read_is_not_read() {
             0 => drop(both.get(std::slice::from_ref(&key)).await.unwrap()),
             1 => drop(both.scan(&Scan::new(memory_core::RecordKind::Watermark)).await.unwrap()),
             2 => drop(both.changes(Version(0), 10).await.unwrap()),
+            3 => {
+                stores.primary.commit(&Batch::new().put(samples::logged(samples::episode(1, "a task")))).await.unwrap();
+                assert_eq!(both.search(&Search::new(Scope::default()).text("task")).await.unwrap().len(), 1);
+            }
             _ => drop(both.health().await.unwrap()),
         }
         stores.fail(Operation::Get);

@@ -11,6 +11,7 @@
 //! for what was written. The index lies beside the file; see [`index_file`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use memory_core::index::HybridIndex;
@@ -52,7 +53,12 @@ pub(super) struct Tables {
     file: File,
     /// Whether it outlasts the process.
     persistent: bool,
+    /// How often it was written.
+    writes: AtomicU64,
 }
+
+/// One of so many writes is durable in any case: until then redb remembers something of each that is not.
+const DURABLE_ONE_IN: u64 = 1_024;
 
 /// A record that is kept whole, without its vector, which is kept for the search.
 #[derive(Clone, Debug)]
@@ -66,7 +72,7 @@ pub(super) struct Row {
 impl Tables {
     /// Those of this file.
     pub(super) fn new(file: File, persistent: bool) -> Self {
-        Self { file, persistent }
+        Self { file, persistent, writes: AtomicU64::new(0) }
     }
 
     /// The present state.
@@ -81,6 +87,8 @@ impl Tables {
     /// Makes changes together, or none; waits for others who write. They outlast the process with the next that are durable.
     pub(super) fn write<T>(&self, durability: Durability, work: impl FnOnce(&Writing<'_>) -> Result<T>) -> Result<T> {
         let file = &self.file;
+        let due = (self.writes.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(DURABLE_ONE_IN);
+        let durability = if due { Durability::Immediate } else { durability };
         file.write(durability, |transaction| work(&Writing { file, transaction }))
     }
 
@@ -308,4 +316,51 @@ fn checksum(key: &Key, version: Version) -> u64 {
 
 fn damaged(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("{what} in the file of the cache is not what was written"))
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::StorageBackend;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::file::Options;
+
+    /// Counts syncs.
+    #[derive(Debug)]
+    struct Backend(InMemoryBackend, Arc<AtomicU64>);
+
+    impl StorageBackend for Backend {
+        fn len(&self) -> std::io::Result<u64> {
+            self.0.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            self.0.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn sync_data(&self) -> std::io::Result<()> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.sync_data()
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.0.write(offset, data)
+        }
+    }
+
+    /// redb remembers something of each commit until one is durable: a cache that was only read grew without bound.
+    #[test]
+    fn one_of_many_writes_is_durable() {
+        let syncs = Arc::new(AtomicU64::new(0));
+        let options = Options { cache_bytes: 1 << 20, check: false };
+        let backend = Backend(InMemoryBackend::new(), Arc::clone(&syncs));
+        let tables = Tables::new(File::in_backend(backend, "test", &LAYOUT, options).unwrap(), false);
+        let before = syncs.load(Ordering::Relaxed);
+        let write = || tables.write(Durability::None, |writing| writing.put_state(&State::default())).unwrap();
+        (1..DURABLE_ONE_IN).for_each(|_| write());
+        assert_eq!(syncs.load(Ordering::Relaxed), before);
+        write();
+        assert!(syncs.load(Ordering::Relaxed) > before);
+    }
 }

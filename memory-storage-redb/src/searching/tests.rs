@@ -1,33 +1,22 @@
 use memory_core::testkit::samples::{self, logged, logged_with, noted_with, vector};
 use memory_core::{Batch, InMemoryStore, MemoryStore, NoteFilter, Scope, Step};
-use redb::{Durability, ReadTransaction};
+use redb::Durability;
 
 use super::*;
-use crate::file::{File, Layout, Options};
+use crate::file::{File, Options};
 use crate::index_file;
-
-const LAYOUT: Layout =
-    Layout { name: "test", format: 1, tables: |transaction| transaction.open_table(VECTORS).map(drop) };
-
-struct Vectors(VectorTable);
-
-impl Tables for Vectors {
-    fn vectors(&self) -> &VectorTable {
-        &self.0
-    }
-}
+use crate::tables::LAYOUT;
 
 fn open(path: &Path) -> File {
     File::open(path.into(), &LAYOUT, Options { cache_bytes: 256 << 20, check: false }).unwrap()
 }
 
-fn tables(file: &File) -> Vectors {
-    let transaction: ReadTransaction = file.read().unwrap();
-    Vectors(transaction.open_table(VECTORS).unwrap())
+fn tables(file: &File) -> Moment {
+    Moment::of(file).unwrap()
 }
 
 /// Puts records as versions from this one on; the file has their vectors before the index has them.
-fn put(file: &File, searching: &Searching<Vectors>, first: u64, records: &[Record]) {
+fn put(file: &File, searching: &Searching, first: u64, records: &[Record]) {
     file.write(Durability::Immediate, |transaction| {
         let mut vectors = transaction.open_table(VECTORS).map_err(|error| file.error(error))?;
         for record in records {
@@ -43,7 +32,7 @@ fn put(file: &File, searching: &Searching<Vectors>, first: u64, records: &[Recor
 }
 
 /// Writes the index as a store does.
-fn save(file: &File, searching: &Searching<Vectors>) {
+fn save(file: &File, searching: &Searching) {
     let bytes = searching.to_bytes();
     let token = file.write(Durability::Immediate, |transaction| index_file::announce(file, transaction)).unwrap();
     index_file::write(file.path(), token, &bytes).unwrap();
