@@ -39,8 +39,8 @@ pub struct TursoConfig {
     /// How many bytes the writes that wait may have together; the same then.
     pub max_waiting_bytes: usize,
     /// The quota: the size that the database file may reach, in bytes, without its write-ahead log. Beyond it commits fail as
-    /// [`Full`](memory_core::ErrorKind::Full); a batch that deletes an episode may take 1 MiB more, so that there is a
-    /// way back. A file that is larger already does not grow.
+    /// [`Full`](memory_core::ErrorKind::Full). What is derived, so that searches go on, may take 1 MiB more, beyond which they fail
+    /// the same; a batch that deletes an episode or a note 2 MiB, so that there is a way back. A file that is larger already does not grow.
     pub max_bytes: Option<u64>,
     /// Not public, since there is no such type without the feature.
     pub(crate) encryption_key: Option<EncryptionKey>,

@@ -103,7 +103,8 @@ pub(crate) fn replace_vectors(file: &DatabaseFile, copy: &Path, busy_timeout: Du
     let mut session = open_writer(file, busy_timeout)?;
     session.execute(ATTACH, vec![Value::Text(copy.path.to_string_lossy().into_owned())])?;
     let replaced = session.transaction(BEGIN_WRITE, |session| exchange(session, &file.path, &copy.path))?;
-    checkpoint(&mut session)?;
+    // It is done: what the log beside the file has is moved by the next one who can.
+    let _ = checkpoint(&mut session);
     Ok(replaced)
 }
 

@@ -15,7 +15,7 @@ use hyper::client::HttpConnector;
 use libsql::{Builder, Database};
 use memory_core::{Commit, Error, ErrorKind, Result, Version};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::RemoteConfig;
 use crate::encryption::DatabaseFile;
@@ -96,6 +96,8 @@ pub(crate) struct Replica {
     server: Arc<Server>,
     /// Asks the thread that brings it up to date; `None` when the store is closed.
     requests: Mutex<Option<mpsc::Sender<Waiting>>>,
+    /// That thread holds the other end until it has closed the file.
+    ended: watch::Sender<()>,
     status: Mutex<SyncStatus>,
     /// The last version that this store was told is written, or has read.
     acknowledged: AtomicU64,
@@ -118,10 +120,12 @@ impl Replica {
         }
         let path: PathBuf = std::path::absolute(path).map_err(|error| from_io(path, error))?;
         let (requests, asked) = mpsc::channel();
+        let (ended, running) = watch::channel(());
         let replica = Arc::new(Self {
             file: DatabaseFile::new(path, config.remote.store.encryption_key),
             server,
             requests: Mutex::new(Some(requests)),
+            ended,
             status: Mutex::default(),
             acknowledged: AtomicU64::new(0),
             stale: AtomicBool::new(false),
@@ -132,6 +136,7 @@ impl Replica {
                 drop(syncing);
                 thread.run(&asked, interval);
             }
+            drop(running);
         };
         let spawned = thread::Builder::new().name("knowhow-turso-sync".to_owned()).spawn(run);
         spawned.map_err(|error| from_io(&replica.file.path, error))?;
@@ -230,6 +235,11 @@ impl Replica {
     /// Ends the thread that brings it up to date.
     pub(crate) fn close(&self) {
         drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&self) {
+        self.ended.closed().await;
     }
 }
 

@@ -130,7 +130,7 @@ const EPISODES: Statements = Statements {
     candidates: candidates!("episode_index", "completed_at, completed_nanos"),
     body: body!("episode_records"),
 };
-/// Notes have no trace, so that the statement for its postings is never used.
+/// Notes have no trace: the statement for its postings counts no words for it.
 const NOTES: Statements = Statements {
     scope: Sql("scopes", "SELECT id, notes, note_words, 0 FROM scopes WHERE scope = ?1 AND notes > 0"),
     postings: postings!("words", "note_index AS n", filtered_notes!()),

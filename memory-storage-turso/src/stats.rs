@@ -6,7 +6,8 @@
 pub struct TursoStats {
     /// Batches that were written.
     pub commits: u64,
-    /// Transactions that wrote them: those that waited at the same time share one, and its sync.
+    /// Groups in which they were written: those that waited at the same time share one, and its transaction and sync unless it
+    /// fails.
     pub transactions: u64,
     /// Reads that were answered.
     pub reads: u64,

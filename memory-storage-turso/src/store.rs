@@ -14,7 +14,7 @@ use crate::encryption::DatabaseFile;
 use crate::error::{closed, from_io};
 use crate::maintenance::{Backup, Vacuumed};
 use crate::worker::{Place, Workers, spawn};
-use crate::write::Encoded;
+use crate::write::{Encoded, Writer};
 use crate::{MigrationPlan, Replaced, TursoConfig, TursoStats};
 use crate::{maintenance, read, replace_vectors, schema, search};
 
@@ -192,9 +192,13 @@ impl TursoStore {
     /// # Errors
     /// As [`plan`](Self::plan).
     pub async fn plan_with(path: impl AsRef<Path>, config: TursoConfig) -> Result<MigrationPlan> {
-        let file = DatabaseFile::new(path.as_ref(), config.encryption_key);
-        let done = once(&Arc::clone(&file.path), move || schema::plan(&file)).await;
-        done.map_err(|error| error.in_operation("plan"))
+        let planned = async {
+            // What is made beside the file is synced with its folder, which a bare name does not tell.
+            let path: PathBuf = std::path::absolute(&path).map_err(|error| from_io(path.as_ref(), error))?;
+            let file = DatabaseFile::new(path, config.encryption_key);
+            once(&Arc::clone(&file.path), move || schema::plan(&file)).await
+        };
+        planned.await.map_err(|error: memory_core::Error| error.in_operation("plan"))
     }
 
     /// Replaces all vectors of a file by those of a copy in another space that [`Memory::reembed`](memory_core::Memory::reembed) made
@@ -247,7 +251,7 @@ impl TursoStore {
     /// [`Busy`](memory_core::ErrorKind::Busy) if others keep reading or writing; the store's own errors.
     pub async fn vacuum(&self) -> Result<Vacuumed> {
         self.only_of_a_file("vacuum")?;
-        let done = self.workers.on_writer(|writer| maintenance::vacuum(writer.session())).await;
+        let done = self.workers.on_writer(Writer::vacuum).await;
         done.map_err(|error| error.in_operation("vacuum"))
     }
 

@@ -86,8 +86,7 @@ pub(crate) fn index(writer: &mut Writer, step: Step, counters: &Counters) -> Res
 }
 
 /// Takes in all there is, on the writer's connection; not what others append meanwhile, which may never end.
-#[cfg(feature = "replica")]
-pub(crate) fn catch_up_counted(writer: &mut Writer, counters: &Counters) -> Result<()> {
+pub(crate) fn catch_up_index(writer: &mut Writer, counters: &Counters) -> Result<()> {
     while let Some(step) = Step::read(writer.session(), STEP)? {
         let last = step.len() < STEP;
         index(writer, step, counters)?;
@@ -99,10 +98,8 @@ pub(crate) fn catch_up_counted(writer: &mut Writer, counters: &Counters) -> Resu
 }
 
 /// Takes in what is left when the store is closed, so that who opens it next need not; as far as it goes.
-pub(crate) fn catch_up(writer: &mut Writer) -> Result<()> {
-    while let Some(step) = Step::read(writer.session(), STEP)? {
-        writer.derive(|session| step.write(session))?;
-    }
+pub(crate) fn catch_up(writer: &mut Writer, counters: &Counters) -> Result<()> {
+    catch_up_index(writer, counters)?;
     let mut pass = Pass::closing(writer.session())?;
     while let Some(current) = pass {
         let merge = current.step(writer.session())?;

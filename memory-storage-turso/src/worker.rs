@@ -138,7 +138,10 @@ impl Permit {
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
         // One that is alone is taken however large it is.
-        if of_others > 0 && of_others + bytes.unwrap_or_default() > config.max_waiting_bytes {
+        if let Some(own) = bytes
+            && of_others > 0
+            && of_others + own > config.max_waiting_bytes
+        {
             Counters::count(&counters.refused);
             let most = config.max_waiting_bytes;
             let message = format!("writes of {of_others} bytes wait already, and {most} may (max_waiting_bytes)");
@@ -181,12 +184,14 @@ impl Workers {
     /// Writes a batch.
     pub(crate) async fn write(&self, batch: Encoded, config: &TursoConfig) -> Result<Commit> {
         let (answer, answered) = oneshot::channel();
-        let queues = self.shared.queues()?;
         let permit = Permit::take(&self.shared.counters, config, Some(batch.bytes()))?;
-        queues.writes.send(Job::Batch(Write { batch, answer, permit })).map_err(|_| closed())?;
+        // Who waits has no queue: a future that nobody polls any more would keep the threads from ending.
+        self.shared.queues()?.writes.send(Job::Batch(Write { batch, answer, permit })).map_err(|_| closed())?;
         let done = answered.await.map_err(|_| closed())?;
-        // It is woken already if the channel is full, and gone if it is closed.
-        let _ = queues.wake.try_send(());
+        if let Ok(queues) = self.shared.queues() {
+            // It is woken already if the channel is full, and gone if it is closed.
+            let _ = queues.wake.try_send(());
+        }
         done
     }
 
@@ -216,10 +221,9 @@ impl Workers {
         work: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        let queues = self.shared.queues()?;
         let permit = Permit::take(&self.shared.counters, config, None)?;
         let job = move |reader: &mut Reader| answer_read(reader, permit, answer, work);
-        queues.reads.send(Box::new(job)).map_err(|_| closed())?;
+        self.shared.queues()?.reads.send(Box::new(job)).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
@@ -239,6 +243,10 @@ impl Workers {
         drop(self.shared.lock().take());
         self.ended.closed().await;
         self.place.close();
+        #[cfg(feature = "replica")]
+        if let Place::Replica(replica) = &self.place {
+            replica.ended().await;
+        }
     }
 
     pub(crate) fn is_of_a_file(&self) -> bool {
@@ -474,7 +482,7 @@ impl Threads {
             let _ = other.join();
         }
         // What is left can be done by whoever opens the file next.
-        let _ = catch_unwind(AssertUnwindSafe(|| catch_up(&mut writer)));
+        let _ = catch_unwind(AssertUnwindSafe(|| catch_up(&mut writer, &database.counters)));
         writer.finish();
     }
 }
@@ -668,10 +676,12 @@ impl Reader {
         &self,
         read: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let counters = Arc::clone(&self.counters);
         run_on(&self.writes, move |writer| {
             writer.derive(|session| {
                 while let Some(step) = indexing::Step::read_within(session, upkeep::STEP)? {
                     step.write(session)?;
+                    Counters::count(&counters.index_steps);
                 }
                 read(session)
             })
@@ -698,7 +708,7 @@ impl Reader {
                 return Ok(done);
             }
             let counters = Arc::clone(&self.counters);
-            let caught_up = run_on(&self.writes, move |writer| upkeep::catch_up_counted(writer, &counters));
+            let caught_up = run_on(&self.writes, move |writer| upkeep::catch_up_index(writer, &counters));
             match caught_up.and_then(|()| replica.sync()) {
                 Ok(_) => {}
                 // Others change what is to be indexed, or the server has nothing for the copy.
@@ -793,5 +803,32 @@ mod tests {
         assert_eq!(workers.read(&config, health).await.unwrap().version.0, 0);
         workers.write(Encoded::new(&Batch::new()).unwrap(), &config).await.unwrap();
         workers.close().await;
+    }
+
+    #[test]
+    fn writes_that_wait_do_not_keep_reads_out() {
+        let (counters, config) = (Arc::default(), TursoConfig::default().with_max_waiting_bytes(1 << 20));
+        let _large = Permit::take(&counters, &config, Some(2 << 20)).unwrap();
+        let refused = Permit::take(&counters, &config, Some(1)).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::Overloaded, "{refused}");
+        Permit::take(&counters, &config, None).unwrap();
+    }
+
+    /// It once waited for such futures, which had the way to the threads.
+    #[tokio::test]
+    async fn closing_does_not_wait_for_futures_that_nobody_polls() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TursoConfig::default();
+        let place = Place::File(DatabaseFile::new(folder.path().join("memory.db"), None));
+        let workers = Workers::start(place, config).await.unwrap();
+        let mut read = std::pin::pin!(workers.read(&config, health));
+        let mut write = std::pin::pin!(workers.write(Encoded::new(&Batch::new()).unwrap(), &config));
+        tokio::select! {
+            biased;
+            _ = &mut read => {}
+            _ = &mut write => {}
+            () = std::future::ready(()) => {}
+        }
+        tokio::time::timeout(Duration::from_secs(30), workers.close()).await.unwrap();
     }
 }

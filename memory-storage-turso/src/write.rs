@@ -11,6 +11,7 @@ use memory_core::{
 use crate::codec::{check_numbers, encode, encode_vector, integer, key_bytes, version};
 use crate::indexing;
 use crate::learned::{self, Changed};
+use crate::maintenance::{self, Vacuumed};
 use crate::read::space;
 use crate::session::{BEGIN_WRITE, Session, Sql};
 
@@ -172,30 +173,48 @@ pub(crate) struct Writer {
     quota: Option<Quota>,
     /// Whether the connection is set to sync each commit.
     synced: bool,
-    /// Whether the connection is set to the quota for batches that make room.
-    beyond_quota: bool,
+    /// What the connection may use of the quota.
+    room: Room,
     /// The vector space, once it is known; of a server's database.
     #[cfg(feature = "remote")]
     space: Option<VectorSpace>,
 }
 
-/// The most pages of the file: for all batches, and for those that make room.
+/// Who may use more than the quota, and how much more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// Nothing more.
+    Batches,
+    /// What is derived: without it a full file could not be searched.
+    Derived,
+    /// Batches that delete an episode or a note, until its pages are free.
+    Deletions,
+}
+
+/// The most bytes of the file, and its bytes of a page.
 #[derive(Clone, Copy)]
 struct Quota {
-    pages: u64,
-    pages_to_delete: u64,
+    bytes: u64,
+    page: u64,
 }
 
 impl Quota {
-    /// What a batch that deletes an episode or a note may need until its pages are free.
     const SLACK_BYTES: u64 = 1 << 20;
     const MOST_PAGES: u64 = 0xFFFF_FFFE;
 
     fn new(session: &mut Session, bytes: u64) -> Result<Self> {
         const PAGE_SIZE: Sql = Sql("database header", "SELECT page_size FROM pragma_page_size");
         let page = session.first(PAGE_SIZE, vec![], |row| row.count(0))?.unwrap_or(4_096).max(512);
-        let pages = |bytes: u64| (bytes / page).min(Self::MOST_PAGES);
-        Ok(Self { pages: pages(bytes), pages_to_delete: pages(bytes.saturating_add(Self::SLACK_BYTES)) })
+        Ok(Self { bytes, page })
+    }
+
+    fn pages(self, room: Room) -> u64 {
+        let slack = match room {
+            Room::Batches => 0,
+            Room::Derived => Self::SLACK_BYTES,
+            Room::Deletions => 2 * Self::SLACK_BYTES,
+        };
+        (self.bytes.saturating_add(slack) / self.page).min(Self::MOST_PAGES)
     }
 }
 
@@ -203,17 +222,16 @@ impl Writer {
     /// Takes over a connection that [`open_writer`](crate::schema::open_writer) made.
     pub(crate) fn new(mut session: Session, max_bytes: Option<u64>) -> Result<Self> {
         let quota = max_bytes.map(|bytes| Quota::new(&mut session, bytes)).transpose()?;
-        if let Some(quota) = quota {
-            session.script(&format!("PRAGMA max_page_count = {}", quota.pages))?;
-        }
-        Ok(Self {
+        let mut writer = Self {
             session,
             quota,
             synced: true,
-            beyond_quota: false,
+            room: Room::Batches,
             #[cfg(feature = "remote")]
             space: None,
-        })
+        };
+        writer.limit(Room::Batches)?;
+        Ok(writer)
     }
 
     /// Writes batches, all in one transaction if that succeeds; each is answered for itself.
@@ -224,20 +242,34 @@ impl Writer {
         }
         // Rooms for deletions may be used by nothing else.
         let alone = self.quota.is_some() && batches.iter().any(Encoded::makes_room);
-        if batches.len() > 1
-            && !alone
-            && let Ok(answers) = self.try_commit(batches)
-        {
-            return answers;
+        self.commit_by(if alone { 1 } else { batches.len().max(1) }, batches)
+    }
+
+    /// The same, with at most so many in one transaction.
+    fn commit_by(&mut self, most: usize, batches: &[Encoded]) -> Vec<Result<Commit>> {
+        let mut answers = Vec::with_capacity(batches.len());
+        for together in batches.chunks(most) {
+            match self.try_commit(together) {
+                Ok(done) => answers.extend(done),
+                // Those behind it would each wait as long again.
+                Err(error) if error.is_temporary() => {
+                    let left = batches.len() - answers.len();
+                    answers.extend(std::iter::repeat_with(|| Err(error.again())).take(left));
+                    break;
+                }
+                // One of them is to blame.
+                Err(_) if together.len() > 1 => answers.extend(self.commit_by(1, together)),
+                Err(error) => answers.push(Err(error)),
+            }
         }
-        let each = batches.iter().map(std::slice::from_ref);
-        each.map(|one| self.try_commit(one).and_then(|mut answers| answers.remove(0))).collect()
+        answers
     }
 
     /// Writes those whose conditions hold in one transaction. Fails, with nothing written, when the transaction does.
     fn try_commit(&mut self, batches: &[Encoded]) -> Result<Vec<Result<Commit>>> {
         let synced = !batches.iter().all(Encoded::is_derivable);
-        self.tune(synced, batches.iter().any(Encoded::makes_room))?;
+        let makes_room = batches.iter().any(Encoded::makes_room);
+        self.tune(synced, if makes_room { Room::Deletions } else { Room::Batches })?;
         let durability = if synced { Durability::Durable } else { Durability::Volatile };
         let answers = self.session.transaction(BEGIN_WRITE, |session| {
             let mut transaction = Transaction::begin(session)?;
@@ -266,8 +298,16 @@ impl Writer {
 
     /// Writes something that can be derived again, in a transaction of its own.
     pub(crate) fn derive<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
-        self.tune(false, false)?;
+        self.tune(false, Room::Derived)?;
         self.session.transaction(BEGIN_WRITE, work)
+    }
+
+    /// Gives free pages back.
+    pub(crate) fn vacuum(&mut self) -> Result<Vacuumed> {
+        let done = maintenance::vacuum(&mut self.session);
+        // The limit of a file that was larger was its size.
+        self.limit(self.room)?;
+        done
     }
 
     /// The connection, for what is not written in a transaction.
@@ -291,7 +331,7 @@ impl Writer {
     }
 
     /// Sets what cannot be set within a transaction. What is remembered is what is set, also after a failure.
-    fn tune(&mut self, synced: bool, beyond_quota: bool) -> Result<()> {
+    fn tune(&mut self, synced: bool, room: Room) -> Result<()> {
         #[cfg(feature = "remote")]
         if self.session.link().is_some() {
             return Ok(());
@@ -300,10 +340,13 @@ impl Writer {
             self.session.script(if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" })?;
             self.synced = synced;
         }
-        if let Some(quota) = self.quota.filter(|_| beyond_quota != self.beyond_quota) {
-            let pages = if beyond_quota { quota.pages_to_delete } else { quota.pages };
-            self.session.script(&format!("PRAGMA max_page_count = {pages}"))?;
-            self.beyond_quota = beyond_quota;
+        if room == self.room { Ok(()) } else { self.limit(room) }
+    }
+
+    fn limit(&mut self, room: Room) -> Result<()> {
+        if let Some(quota) = self.quota {
+            self.session.script(&format!("PRAGMA max_page_count = {}", quota.pages(room)))?;
+            self.room = room;
         }
         Ok(())
     }
@@ -472,7 +515,7 @@ impl<'a> Transaction<'a> {
 
 #[cfg(test)]
 mod tests {
-    use memory_core::{LearnerId, Watermark};
+    use memory_core::{ErrorKind, LearnerId, Watermark};
     use uuid::Uuid;
 
     use super::*;
@@ -495,8 +538,8 @@ mod tests {
             (put.clone().as_derivable(), 1, 128),
             (conflict.clone(), 2, 128),
             (conflict.as_derivable(), 1, 128),
-            (delete.clone(), 2, 256),
-            (delete.as_derivable(), 1, 256),
+            (delete.clone(), 2, 384),
+            (delete.as_derivable(), 1, 384),
             (put, 2, 128),
         ] {
             let _ = writer.commit(&[Encoded::new(&batch).unwrap()]);
@@ -507,5 +550,61 @@ mod tests {
             let set = writer.session.first(PAGES, vec![], |row| row.integer(0)).unwrap();
             assert_eq!(set, Some(pages), "{batch:?}");
         }
+    }
+
+    /// Each batch once waited by itself for a file that another process writes to.
+    #[test]
+    fn a_group_waits_once_for_a_busy_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = DatabaseFile::new(folder.path().join("memory.db"), None);
+        let mut other = open_writer(&file, Duration::from_secs(1)).unwrap();
+        let session = open_writer(&file, Duration::ZERO).unwrap();
+        let mut writer = Writer::new(session, Some(1 << 20)).unwrap();
+        let put = Batch::new()
+            .put(Record::Watermark(Watermark { learner: LearnerId::new(Uuid::nil()), position: Version(1) }));
+        let delete = Batch::new().delete(Key::Episode(memory_core::EpisodeId::new(Uuid::nil())));
+        for batches in [[&put; 3], [&delete; 3]] {
+            let batches = batches.map(|batch| Encoded::new(batch).unwrap());
+            let answers = other.transaction(BEGIN_WRITE, |_| Ok(writer.commit(&batches))).unwrap();
+            let errors: Vec<_> = answers.into_iter().map(Result::unwrap_err).collect();
+            assert!(errors.len() == 3 && errors.iter().all(|error| error.kind() == ErrorKind::Busy), "{errors:?}");
+            // What was tried has a cause of its own.
+            assert!(errors.iter().skip(1).all(|error| std::error::Error::source(error).is_none()), "{errors:?}");
+            assert!(writer.commit(&batches).iter().all(Result::is_ok));
+        }
+    }
+
+    /// `PRAGMA max_page_count` of a file that is larger sets its size, once and for all.
+    #[test]
+    fn a_file_that_was_too_large_has_its_limit_once_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = DatabaseFile::new(folder.path().join("memory.db"), None);
+        let mut session = open_writer(&file, Duration::from_secs(1)).unwrap();
+        session.script("CREATE TABLE filler (bytes); INSERT INTO filler VALUES (zeroblob(3000000))").unwrap();
+        let mut writer = Writer::new(session, Some(1 << 20)).unwrap();
+        const PAGES: Sql = Sql("", "SELECT max_page_count FROM pragma_max_page_count");
+        let limit = |writer: &mut Writer| writer.session.first(PAGES, vec![], |row| row.integer(0)).unwrap().unwrap();
+        assert!(limit(&mut writer) > 128);
+        writer.session.script("DROP TABLE filler").unwrap();
+        let vacuumed = writer.vacuum().unwrap();
+        assert!(vacuumed.after < 1 << 20, "{vacuumed:?}");
+        assert_eq!(limit(&mut writer), 128);
+    }
+
+    /// Without it, a full file could not be searched.
+    #[test]
+    fn what_is_derived_may_still_be_written_to_a_full_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = DatabaseFile::new(folder.path().join("memory.db"), None);
+        let session = open_writer(&file, Duration::from_secs(1)).unwrap();
+        let mut writer = Writer::new(session, Some(1 << 20)).unwrap();
+        let full = (0..).find_map(|number| {
+            let text = format!("task {number} {}", "of many ".repeat(100));
+            let batch = Batch::new().put(memory_core::testkit::generated::simple(number, &text));
+            writer.commit(&[Encoded::new(&batch).unwrap()]).remove(0).err()
+        });
+        assert_eq!(full.unwrap().kind(), ErrorKind::Full);
+        crate::upkeep::catch_up_index(&mut writer, &crate::worker::Counters::default()).unwrap();
+        assert!(!writer.session.transaction(crate::session::BEGIN_READ, indexing::is_behind).unwrap());
     }
 }

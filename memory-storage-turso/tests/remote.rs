@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::sqld::{Sqld, Wire};
 use common::{
-    Backwards, Dice, assert_sound, fold, generated, generated_note, id, log, logged, note_id, place, put, put_space,
-    simple, sql, vector,
+    Backwards, Dice, assert_sound, episode, fold, generated, generated_note, id, log, logged, moment, note_id, place,
+    put, put_space, simple, sql, vector,
 };
 use memory_core::testkit::invariants::stored_patterns;
 use memory_core::testkit::kills::{self, kills_from_env};
@@ -459,6 +459,30 @@ async fn assert_server_sound(mut server: Sqld) {
     server.kill();
     sql(&server.file(), &format!("PRAGMA application_id = {}", 0x4B6E_4877)).await;
     assert_sound(&server.file()).await;
+}
+
+/// The row by which it was known was once deleted before it, so that it stayed.
+#[tokio::test]
+async fn a_scope_goes_with_the_last_of_its_records() {
+    let Some(server) = Sqld::start() else { return };
+    let store = open(&server).await;
+    let of = |number: u128, tenant: &str| {
+        let outcome = Outcome::success("done");
+        let scope = Scope::new(tenant).unwrap();
+        logged(episode(number, &scope, Task::new("a task"), outcome, moment(0)), None)
+    };
+    for (number, tenant) in [(1, "deleted"), (2, "replaced"), (3, "kept"), (4, "kept")] {
+        put(&store, of(number, tenant)).await;
+    }
+    let search = Search::new(Scope::new("kept").unwrap()).k(9).text("task");
+    assert_eq!(store.search(&search).await.unwrap().len(), 2);
+    store.commit(&Batch::new().delete(Key::Episode(id(1))).delete(Key::Episode(id(3)))).await.unwrap();
+    put(&store, of(2, "moved")).await;
+    assert_eq!(store.search(&search).await.unwrap().len(), 1);
+    store.close().await.unwrap();
+    let scopes = server.sql(&["SELECT group_concat(scope) FROM (SELECT scope FROM scopes ORDER BY scope)"]);
+    assert!(scopes.contains(r#""value":"kept,moved""#), "{scopes}");
+    assert_server_sound(server).await;
 }
 
 #[tokio::test]

@@ -175,7 +175,9 @@ fn assert_same<T: PartialEq + Debug>(found: &T, expected: &T) {
 /// Checks that a store gives each back exactly as it was put, by key and in a scan.
 pub async fn assert_kept(store: &dyn MemoryStore, records: &[Record]) {
     let keys: Vec<Key> = records.iter().map(Record::key).collect();
-    for (stored, record) in store.get(&keys).await.unwrap().into_iter().zip(records) {
+    let found = store.get(&keys).await.unwrap();
+    assert_eq!(found.len(), keys.len());
+    for (stored, record) in found.into_iter().zip(records) {
         assert_same(&stored.map(|stored| stored.record), &Some(record.clone()));
     }
     let mut scanned = BTreeMap::new();

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 use crate::{
     Batch, Changes, Commit, Embedder, Error, Hit, Key, MemoryStore, Page, Result, Role, Scan, Search, StoreHealth,
@@ -46,13 +46,19 @@ pub enum Fault {
 }
 
 /// Where a [held](Fault::Hold) call waits. Clones are the same gate.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Gate(Arc<GateState>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct GateState {
-    reached: Notify,
-    opened: Notify,
+    reached: Semaphore,
+    opened: Semaphore,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(GateState { reached: Semaphore::new(0), opened: Semaphore::new(0) }))
+    }
 }
 
 impl Gate {
@@ -63,18 +69,22 @@ impl Gate {
 
     /// Waits until a call stands at the gate. Each call that comes is told once.
     pub async fn reached(&self) {
-        self.0.reached.notified().await;
+        take(&self.0.reached).await;
     }
 
     /// Lets one call pass: the one that waits, or else the next that comes.
     pub fn open(&self) {
-        self.0.opened.notify_one();
+        self.0.opened.add_permits(1);
     }
 
     async fn pass(&self) {
-        self.0.reached.notify_one();
-        self.0.opened.notified().await;
+        self.0.reached.add_permits(1);
+        take(&self.0.opened).await;
     }
+}
+
+async fn take(permits: &Semaphore) {
+    permits.acquire().await.expect("it is never closed").forget();
 }
 
 /// A store around a store that counts the calls and fails some of them by a script. With an empty script it adds nothing.

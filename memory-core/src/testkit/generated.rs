@@ -1,5 +1,6 @@
 //! Records that look random and are the same every time, with words that recur: for tests that compare stores.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -253,10 +254,10 @@ pub async fn log(store: &dyn MemoryStore) -> Vec<(Version, Arc<Episode>)> {
     logged.collect()
 }
 
-/// What is to be known of these episodes, by the definition of knowledge.
-pub fn fold<'a>(episodes: impl IntoIterator<Item = &'a Arc<Episode>>) -> Vec<Pattern> {
+/// What is to be known of these episodes, by the definition of knowledge, in as few words as possible.
+pub fn fold<'a, E: Borrow<Episode> + 'a>(episodes: impl IntoIterator<Item = &'a E>) -> Vec<Pattern> {
     let mut patterns: BTreeMap<PatternId, Pattern> = BTreeMap::new();
-    for observed in episodes.into_iter().flat_map(|episode| Learner::default().observe(episode)) {
+    for observed in episodes.into_iter().flat_map(|episode| Learner::default().observe(episode.borrow())) {
         match patterns.get_mut(&observed.id) {
             Some(pattern) => pattern.add(&observed),
             None => drop(patterns.insert(observed.id, observed)),

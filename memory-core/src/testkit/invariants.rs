@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::generated::fold;
 use super::{Fault, FaultyStore, Gate, ManualClock, Operation, samples};
 use crate::{
     Batch, Clock as _, Episode, Error, ErrorKind, Filter, Hit, ImportOptions, Learner, Memory, MemoryStore,
@@ -118,20 +119,6 @@ async fn live(memory: &Memory, case: &Case) -> Vec<Episode> {
     }
     let kept = case.episodes.iter().zip(&case.deletions).filter(|(_, deletion)| deletion.is_none());
     kept.map(|(episode, _)| episode.clone()).collect()
-}
-
-/// The definition of knowledge, in as few words as possible.
-fn fold<'a>(episodes: impl IntoIterator<Item = &'a Episode>) -> Vec<Pattern> {
-    let mut patterns: BTreeMap<PatternId, Pattern> = BTreeMap::new();
-    for observed in episodes.into_iter().flat_map(|episode| Learner::default().observe(episode)) {
-        match patterns.get_mut(&observed.id) {
-            Some(pattern) => pattern.add(&observed),
-            None => {
-                patterns.insert(observed.id, observed);
-            }
-        }
-    }
-    patterns.into_values().collect()
 }
 
 /// All stored patterns, of every kind and scope, by rising id.

@@ -113,6 +113,10 @@ impl Pass {
     }
 }
 
+fn overtaken() -> Error {
+    Error::new(ErrorKind::Conflict, "another process has merged patterns")
+}
+
 /// Reads one block into those that are made; tells where the next one begins.
 fn read(
     session: &mut Session,
@@ -122,6 +126,10 @@ fn read(
     made: &mut Vec<NewBlock>,
 ) -> Result<Option<RawKey>> {
     let block = Block::with_end(session, key)?;
+    if block.upto > filling.upto {
+        // It has taken in deltas that this pass does not know of, and would be said to have taken in fewer.
+        return Err(overtaken());
+    }
     let mut own = Places::default();
     for places in block.patterns(key, deltas).chunk_by(|one, next| one.key == next.key) {
         made.extend(filling.add(places, &mut own).map_err(|damage| corrupt("a block", damage))?);
@@ -199,7 +207,7 @@ impl Merge {
         }
         let merges = session.first(MERGES, vec![], |row| row.count(0))?.unwrap_or_default();
         if merges != self.merges {
-            return Err(Error::new(ErrorKind::Conflict, "another process has merged patterns"));
+            return Err(overtaken());
         }
         self.statements(|sql, values| session.execute(sql, values).map(drop))
     }
@@ -228,5 +236,73 @@ impl Merge {
             Some(done) => run(PRUNE, vec![integer(done)]),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use memory_core::testkit::samples;
+    use memory_core::{Batch, Pattern, Record, RecordKind, Scan, Stored};
+
+    use super::*;
+    use crate::encryption::DatabaseFile;
+    use crate::learned::{Changed, Learned, write};
+    use crate::schema::open_writer;
+    use crate::session::BEGIN_WRITE;
+
+    fn write_deltas(session: &mut Session, batch: &Batch) {
+        let deltas = Changed::of(batch).unwrap().encode().unwrap();
+        session.transaction(BEGIN_WRITE, |session| write(session, 1, &deltas)).unwrap();
+    }
+
+    fn begin(session: &mut Session) -> Pass {
+        Pass::begin(session, SHARE, 0).unwrap().unwrap()
+    }
+
+    /// Does one step; `None` at the end.
+    fn go_on(session: &mut Session, pass: Pass) -> Result<Option<Pass>> {
+        let merge = pass.step(session)?;
+        session.transaction(BEGIN_WRITE, |session| merge.write(session))?;
+        Ok(pass.after(merge.before()))
+    }
+
+    fn patterns(session: &mut Session) -> Vec<Stored> {
+        let scan = Scan::new(RecordKind::Pattern).limit(usize::MAX);
+        session.transaction(BEGIN_READ, |session| Learned::read(session)?.scan(session, &scan)).unwrap().records
+    }
+
+    /// A pass once took back what a block says it has taken in, when another process had merged more: that counted twice.
+    #[test]
+    fn passes_that_overtake_each_other_count_everything_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = DatabaseFile::new(folder.path().join("memory.db"), None);
+        let [mut one, mut other] = [(); 2].map(|()| open_writer(&file, Duration::from_secs(1)).unwrap());
+        let sample = |n| Pattern { domain: Some(format!("{n:0>200}")), ..samples::pattern(n) };
+        let samples: Vec<_> = (0..3_000).map(sample).collect();
+        let add = samples.iter().take(10).fold(Batch::new(), |batch, pattern| batch.add_pattern(pattern.clone()));
+        write_deltas(&mut one, &samples.into_iter().fold(Batch::new(), |batch, one| batch.put(Record::Pattern(one))));
+        let mut all = Some(begin(&mut one));
+        while let Some(pass) = all {
+            all = go_on(&mut one, pass).unwrap();
+        }
+        assert!(one.first(BLOCKS, vec![], |row| row.count(0)).unwrap().unwrap() > STEP as u64);
+
+        write_deltas(&mut one, &add);
+        let late = begin(&mut other);
+        write_deltas(&mut one, &add);
+        let expected = patterns(&mut one);
+        let ahead = begin(&mut one);
+        let ahead = go_on(&mut one, ahead).unwrap().expect("it takes more than one step");
+        let late = go_on(&mut other, late);
+        assert!(patterns(&mut one) == expected, "a delta was taken back");
+        assert!(late.unwrap_err().is_conflict());
+        let mut again = Some(begin(&mut other));
+        while let Some(pass) = again {
+            again = go_on(&mut other, pass).unwrap();
+        }
+        go_on(&mut one, ahead).unwrap();
+        assert!(patterns(&mut one) == expected);
     }
 }

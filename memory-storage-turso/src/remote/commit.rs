@@ -131,8 +131,9 @@ macro_rules! statements {
                     $version,
                     ")"
                 ),
-                concat!("DELETE FROM ", $index, " WHERE scope = ", $scope, " AND version = ", $version),
+                // Before the row by which the scope may be known.
                 concat!("DELETE FROM scopes WHERE id = ", $scope, " AND episodes = 0 AND notes = 0"),
+                concat!("DELETE FROM ", $index, " WHERE scope = ", $scope, " AND version = ", $version),
                 concat!("DELETE FROM vectors WHERE version = ", $version),
                 concat!("DELETE FROM ", $records, " WHERE id = ?1"),
             ],

@@ -80,6 +80,7 @@ impl TenantPlace for TenantFolder {
     type Store = TursoStore;
 
     async fn open(&self, tenant: &str) -> Result<TursoStore> {
+        Scope::new(tenant)?;
         let (folder, config) = (self.folder(tenant), (self.settings)(tenant)?);
         config.validate()?;
         let root = self.path.clone();
@@ -94,6 +95,7 @@ impl TenantPlace for TenantFolder {
     }
 
     async fn remove(&self, tenant: &str) -> Result<bool> {
+        Scope::new(tenant)?;
         let (path, folder) = (self.path.clone(), self.folder(tenant));
         let removed = path.join(format!("{REMOVED}{}", folder_name(tenant)));
         once(&self.path, move || remove(&path, &folder, &removed).map_err(|error| from_io(&folder, error))).await
@@ -188,5 +190,18 @@ mod tests {
         {
             assert_eq!(tenant_named(other), None, "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_name_of_a_tenant_never_leaves_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("tenants/t-a~0")).unwrap();
+        let place = TenantFolder::new(folder.path().join("tenants"), TursoConfig::default());
+        let long = "Z".repeat(Scope::MAX_NAME_BYTES + 1);
+        for name in ["", "a/b", "a~0/../../x", &long] {
+            assert_eq!(place.open(name).await.unwrap_err().kind(), memory_core::ErrorKind::Invalid, "{name}");
+            assert_eq!(place.remove(name).await.unwrap_err().kind(), memory_core::ErrorKind::Invalid, "{name}");
+        }
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
     }
 }
