@@ -5,14 +5,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use clap::Args;
-use memory_benches::{Corpus, Form, StoreChoice};
+use memory_benches::{Corpus, Form, StoreChoice, progress};
 use memory_core::{Memory, MemoryStoreExt as _};
 
 use crate::AnyError;
 use crate::embedder::Given;
 use crate::import::import;
 use crate::lot::Lot;
-use crate::report::progress;
 use crate::subject::{builder, learn_all};
 
 /// Episodes that are made before they are imported, and those that are committed together.
