@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the database anew of a backup.
+# Makes the database anew from a backup.
 set -eu
 
 usage() {
   cat <<'HELP'
 Usage: restore.sh BACKUP [--yes]
 
-Checks BACKUP and makes the database that is configured anew of it. What was there is moved aside, not deleted; that is
+Checks BACKUP and makes the database that is configured anew from it. What was there is moved aside, not deleted; that is
 asked for, unless --yes is given. Stop everything that uses the database first. At the end it is looked at by
 `knowhow doctor`.
 

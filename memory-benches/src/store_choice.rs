@@ -139,7 +139,10 @@ impl StoreChoice {
     /// When its folder cannot be read.
     pub fn bytes(&self) -> std::io::Result<Option<u64>> {
         let Some(name) = self.file().and_then(Path::file_name) else { return Ok(None) };
-        let mut bytes = 0;
+        let mut bytes = match self {
+            Self::Cached(_, cache) if cache.exists() => cache.metadata()?.len(),
+            _ => 0,
+        };
         for entry in std::fs::read_dir(self.folder())? {
             let entry = entry?;
             let found = entry.file_name();
@@ -183,6 +186,8 @@ mod tests {
             std::fs::write(folder.path().join(name), vec![0; bytes]).unwrap();
         }
         assert_eq!(choice.bytes().unwrap(), Some(123));
+        let choice = choice.behind(Some(&folder.path().join("other"))).unwrap();
+        assert_eq!(choice.bytes().unwrap(), Some(923), "its cache is one");
         assert_eq!(StoreChoice::Memory.bytes().unwrap(), None);
         assert_eq!(StoreChoice::Turso("m.db".into()).folder(), Path::new("."));
     }

@@ -42,14 +42,13 @@ impl Truth {
     }
 
     /// The share of the right answers among what a query found by this way. Right are the ten best, and whatever is as good as
-    /// the tenth; by words and vector, the ten best by each of them. 1 if there is nothing to find.
-    pub fn share(&self, kind: Kind, query: &Query, found: &[Hit]) -> f64 {
-        let found: HashSet<usize> = match kind {
-            Kind::Scan => self.nearest(query, None).into_iter().collect(),
-            _ => found.iter().filter_map(place).collect(),
-        };
+    /// the tenth; by words and vector, the ten best by each of them. 1 if there is nothing to find; `None` of the scan, which
+    /// says what is right.
+    pub fn share(&self, kind: Kind, query: &Query, found: &[Hit]) -> Option<f64> {
+        let found: HashSet<usize> = found.iter().filter_map(place).collect();
         let right = match kind {
-            Kind::Vector | Kind::Exact | Kind::Scan => vec![self.nearest(query, None)],
+            Kind::Scan => return None,
+            Kind::Vector | Kind::Exact => vec![self.nearest(query, None)],
             Kind::Filtered => vec![self.nearest(query, query.domain)],
             Kind::Words => vec![self.matching(query)],
             Kind::Hybrid => vec![self.nearest(query, None), self.matching(query)],
@@ -60,7 +59,7 @@ impl Truth {
             hits += right.iter().filter(|number| found.contains(number)).count().min(most);
             wanted += most;
         }
-        if wanted > 0 { hits as f64 / wanted as f64 } else { 1.0 }
+        Some(if wanted > 0 { hits as f64 / wanted as f64 } else { 1.0 })
     }
 
     /// The places of the ten nearest in a domain or in all; ties of single precision at the tenth place have no meaning here.

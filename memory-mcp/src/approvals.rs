@@ -8,10 +8,10 @@ use memory_core::{Consent, ErrorKind, HeuristicId, Memory, NewNote, NoteId, Note
 use tokio::sync::Mutex;
 
 /// How old what is known of approvals may be: another process may have given or revoked one.
-const FRESH: Duration = Duration::from_secs(2);
+pub(crate) const FRESH: Duration = Duration::from_secs(2);
 
 /// The rules that people have approved. They are kept in the store, as notes of a scope of their own, so that all processes
-/// share them, and backups and exports have them.
+/// share them, and backups and exports of all scopes have them.
 #[derive(Clone, Debug, Default)]
 pub struct Approvals(Arc<Known>);
 

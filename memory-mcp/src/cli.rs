@@ -123,7 +123,7 @@ enum Command {
     Sync(sync::Command),
     /// Copy the database into a new file, while others use it
     Backup(database::Backup),
-    /// Make the database anew of a backup
+    /// Make the database anew from a backup
     Restore(database::Restore),
     /// Bring the tables of the database up to date
     Migrate(database::Migrate),

@@ -42,8 +42,12 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting { also: Some("TURSO_AUTH_TOKEN"), ..secret("store.token", "token of the server") },
     setting("store.replica", "", "file for a local copy of the server's database; none without"),
-    setting("store.cache", "on", "hot cache: `on` is a file beside the database, `off` none, else its path"),
-    secret("store.encryption_key", "key of an encrypted database file, 64 hexadecimal digits"),
+    setting(
+        "store.cache",
+        "on",
+        "hot cache: `on` is a file beside the database unless that is encrypted, `off` none, else its path",
+    ),
+    secret("store.encryption_key", "key of an encrypted database file or local copy, 64 hexadecimal digits"),
     setting("scope", "default", "whose memory it is: tenant, tenant/agent or tenant/agent/session"),
     setting("source", "mcp", "name under which what is told is kept"),
     setting("trust", "trusted", "how far what is told is trusted: trusted or untrusted"),
@@ -61,7 +65,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("memory.max_age_days", "", "delete episodes older than this"),
     setting("memory.max_episodes", "", "keep at most this many episodes in each scope"),
-    setting("memory.redact", "", "what to redact before it is kept: `all`, or kinds separated by commas"),
+    setting(
+        "memory.redact",
+        "",
+        "what to redact in what callers tell: `all`, or key, email, iban, card, phone, token separated by commas",
+    ),
     setting("memory.consent", "false", "show learned rules only after they were approved: true or false"),
     setting("http.bind", "127.0.0.1:8787", "where `knowhow serve` listens; beyond loopback only with http.tokens"),
     setting("http.tokens", "", "file of bearer tokens; without, whoever reaches the server is its owner"),
@@ -239,9 +247,6 @@ impl Config {
     }
 
     /// The value of a setting; empty if there is none.
-    ///
-    /// # Panics
-    /// Never for a key of [`SETTINGS`]; another one has the empty value.
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", |value| &value.text)
     }

@@ -81,6 +81,25 @@ impl Default for HttpConfig {
     }
 }
 
+impl HttpConfig {
+    fn check_bind(&self) -> Result<()> {
+        if self.tokens.is_some() || self.bind.ip().is_loopback() {
+            return Ok(());
+        }
+        Err(Error::invalid("http.bind", self.bind, "a loopback address, or a file of tokens in http.tokens"))
+    }
+
+    /// What is seen without opening anything, by the key of the setting.
+    pub(crate) fn check(&self) -> [(&'static str, Result<()>); 3] {
+        let guard = |hosts: &[String], origins: &[String]| Guard::new(self.bind, hosts, origins).map(drop);
+        [
+            ("http.bind", self.check_bind()),
+            ("http.hosts", guard(&self.hosts, &[])),
+            ("http.origins", guard(&[], &self.origins)),
+        ]
+    }
+}
+
 /// Connections at once; more wait.
 const CONNECTIONS: usize = 1_024;
 /// How long a client may take for the headers of a request, and for its body.
@@ -125,10 +144,7 @@ impl HttpServer {
     /// [`Invalid`](ErrorKind::Invalid) for an address other than loopback without tokens, for a file of tokens that cannot be
     /// read, and for hosts and origins that are none; [`Io`](ErrorKind::Io) if the address cannot be had.
     pub async fn bind(service: Arc<Service>, owner: Caller, config: HttpConfig) -> Result<Self> {
-        if config.tokens.is_none() && !config.bind.ip().is_loopback() {
-            let range = "a loopback address, or a file of tokens in http.tokens";
-            return Err(Error::invalid("http.bind", config.bind, range));
-        }
+        config.check_bind()?;
         let tokens = config.tokens.map(Tokens::read).transpose()?;
         let listener = TcpListener::bind(config.bind).await.map_err(|error| {
             Error::new(ErrorKind::Io, format!("cannot listen on {}", config.bind)).with_source(error)

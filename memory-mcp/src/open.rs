@@ -68,8 +68,6 @@ pub struct Opened {
     pub approvals: Option<Approvals>,
     /// The store, if it is a file or on a server.
     pub turso: Option<Arc<TursoStore>>,
-    /// The hot cache, if there is one.
-    pub cache: Option<Arc<HotCache<Arc<TursoStore>>>>,
     /// The circuit breakers before servers.
     pub breakers: Vec<Breaker>,
 }
@@ -118,13 +116,16 @@ impl Checking<'_> {
             return Place::Memory;
         }
         if ["libsql://", "https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
-            let mut remote = RemoteConfig::default();
+            let mut remote = RemoteConfig::default().with_store(self.file());
             if !self.config.get("store.token").is_empty() {
                 remote = remote.with_token(self.config.get("store.token"));
             }
             let replica = self.path("store.replica");
-            if replica.is_some() && !cfg!(feature = "replica") {
-                let what = "this program was built without local copies; build it with --features replica";
+            let feature = if url.starts_with("http://") { "replica" } else { "replica-tls" };
+            let built = cfg!(feature = "replica-tls") || (cfg!(feature = "replica") && feature == "replica");
+            if replica.is_some() && !built {
+                let what =
+                    format!("this program was built without local copies of this; build it with --features {feature}");
                 self.problems.push(self.config.problem("store.replica", what));
             }
             return Place::Server(url, remote, replica);
@@ -153,6 +154,8 @@ impl Checking<'_> {
     fn cache(&mut self, place: &Place) -> Option<PathBuf> {
         match (self.config.get("store.cache"), place) {
             ("off" | "", _) | (_, Place::Memory) => None,
+            // It is not encrypted, and has the records: beside a database that is, only whoever names its path gets it.
+            ("on", _) if !self.config.get("store.encryption_key").is_empty() => None,
             ("on", Place::File(path, _) | Place::Server(_, _, Some(path))) => Some(path.with_extension("cache.redb")),
             ("on", Place::Server(_, _, None)) => None,
             (path, _) => Some(PathBuf::from(path)),
@@ -227,7 +230,7 @@ impl Plan {
     /// Checks a configuration.
     ///
     /// # Errors
-    /// Every problem there is.
+    /// Every problem that is found without opening anything.
     pub fn new(config: &Config) -> Result<Self, Vec<Problem>> {
         let mut checking = Checking { config, problems: Vec::new() };
         let place = checking.place();
@@ -253,6 +256,9 @@ impl Plan {
             consent: checking.flag("memory.consent"),
             http: checking.http(),
         };
+        for (key, result) in plan.http.check() {
+            checking.checked(key, result);
+        }
         if checking.problems.is_empty() { Ok(plan) } else { Err(checking.problems) }
     }
 
@@ -348,13 +354,11 @@ impl Plan {
         mut breakers: Vec<Breaker>,
     ) -> memory_core::Result<Opened> {
         let turso = self.turso().await?.map(Arc::new);
-        let mut cache = None;
         let store: Arc<dyn MemoryStore> = match (&turso, &self.cache) {
             (None, _) => Arc::new(InMemoryStore::new()),
             (Some(turso), Some(path)) => {
-                let opened = Arc::new(HotCache::open(Arc::clone(turso), path).await?);
-                cache = Some(Arc::clone(&opened));
-                guarded_store(opened, &self.place, &mut breakers)?
+                let cache = HotCache::open(Arc::clone(turso), path).await?;
+                guarded_store(cache, &self.place, &mut breakers)?
             }
             (Some(turso), None) => guarded_store(Arc::clone(turso), &self.place, &mut breakers)?,
         };
@@ -375,7 +379,7 @@ impl Plan {
         if let Some(approvals) = &approvals {
             builder = builder.consent(approvals.clone());
         }
-        Ok(Opened { memory: builder.build().await?, approvals, turso, cache, breakers })
+        Ok(Opened { memory: builder.build().await?, approvals, turso, breakers })
     }
 
     /// Opens everything, for callers.
@@ -429,4 +433,68 @@ fn guarded_store<S: MemoryStore>(
     let watched = Arc::clone(&guarded);
     breakers.push(Breaker::new("store", move || watched.get_ref().get_ref().stats()));
     Ok(guarded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Works with what checks a configuration of these settings.
+    fn checking<T>(settings: &[(&str, &str)], work: impl FnOnce(&mut Checking<'_>) -> T) -> (T, Vec<Problem>) {
+        let flags: Vec<_> = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (config, problems) = Config::load(None, |_| None, &flags);
+        let mut checking = Checking { config: &config, problems };
+        (work(&mut checking), checking.problems)
+    }
+
+    const KEY: (&str, &str) =
+        ("store.encryption_key", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+
+    /// The records were in the cache, and not encrypted there.
+    #[test]
+    fn beside_an_encrypted_database_is_no_cache_unless_it_is_named() {
+        let cache = |settings: &[(&str, &str)]| {
+            checking(settings, |checking| {
+                let place = Place::File("memory.db".into(), TursoConfig::default());
+                checking.cache(&place)
+            })
+            .0
+        };
+        assert_eq!(cache(&[]), Some("memory.cache.redb".into()));
+        assert_eq!(cache(&[KEY]), None);
+        assert_eq!(cache(&[KEY, ("store.cache", "x.redb")]), Some("x.redb".into()));
+    }
+
+    /// It was passed over, and the copy was not encrypted.
+    #[test]
+    fn the_key_is_the_local_copys_too() {
+        for url in ["http://localhost:1", "libsql://example.com"] {
+            let settings = [("store.url", url), ("store.replica", "copy.db"), ("store.encryption_key", "hush")];
+            let (_, problems) = checking(&settings, |checking| checking.place());
+            let told = problems.iter().find(|problem| problem.at.starts_with("store.encryption_key"));
+            assert!(told.is_some_and(|problem| !problem.what.contains("hush")), "{problems:?}");
+        }
+        let settings = [("store.url", "http://localhost:1"), ("store.replica", "copy.db"), KEY];
+        let (place, _) = checking(&settings, |checking| checking.place());
+        let Place::Server(_, remote, _) = place else { panic!("{place:?}") };
+        let has_key = format!("{remote:?}").contains("EncryptionKey");
+        assert_eq!(has_key, cfg!(feature = "encryption"), "{remote:?}");
+    }
+
+    #[test]
+    fn local_copies_are_refused_as_far_as_they_are_not_built_in() {
+        for (url, feature, built) in [
+            ("http://localhost:1", "replica", cfg!(feature = "replica")),
+            ("https://example.com", "replica-tls", cfg!(feature = "replica-tls")),
+            ("libsql://example.com", "replica-tls", cfg!(feature = "replica-tls")),
+        ] {
+            let (_, problems) =
+                checking(&[("store.url", url), ("store.replica", "copy.db")], |checking| checking.place());
+            assert_eq!(problems.is_empty(), built, "{url}: {problems:?}");
+            assert!(
+                problems.iter().all(|problem| problem.what.ends_with(&format!("--features {feature}"))),
+                "{problems:?}"
+            );
+        }
+    }
 }

@@ -39,6 +39,11 @@ impl Right {
             Self::Admin => "admin",
         }
     }
+
+    /// The right of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|right| right.as_str() == name)
+    }
 }
 
 impl fmt::Display for Right {

@@ -92,7 +92,7 @@ fn text(stats: &CacheStats, paint: Paint) -> String {
         ("records", format!("{}, {}", stats.entries, bytes(stats.bytes))),
         ("searched", stats.index.documents.to_string()),
         ("vectors", format!("{}, {}", stats.vectors, bytes(stats.vector_bytes))),
-        ("upto version", stats.version.0.to_string()),
+        ("up to version", stats.version.0.to_string()),
     ];
     pairs(told, paint)
 }

@@ -45,6 +45,18 @@ pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Does something with each file of a database that is there.
+pub(crate) fn each_file(path: &Path, what: impl Fn(&Path, &str) -> std::io::Result<()>) -> Result<(), Failure> {
+    for end in ["", "-wal", "-shm"] {
+        let file = beside(path, end);
+        match what(&file, end) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io(&file, &error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn now() -> String {
     Utc::now().format("%Y%m%dT%H%M%S%3fZ").to_string()
 }
@@ -72,7 +84,7 @@ impl Restore {
         let is_there = path.exists();
         if is_there {
             unused(session.plan.cache()).await?;
-            confirm(self.yes, &format!("move {} aside and make it anew of {}", path.display(), self.file.display()))?;
+            confirm(self.yes, &format!("move {} aside and make it anew from {}", path.display(), self.file.display()))?;
         } else if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| Failure::io(folder, &error))?;
         }
@@ -99,14 +111,7 @@ impl Restore {
 
 /// Moves a database away with its write-ahead log, which alone has what was written last.
 fn move_aside(path: &Path, aside: &Path) -> Result<(), Failure> {
-    for end in ["", "-wal", "-shm"] {
-        let (from, to) = (beside(path, end), beside(aside, end));
-        match std::fs::rename(&from, to) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io(&from, &error)),
-            _ => {}
-        }
-    }
-    Ok(())
+    each_file(path, |file, end| std::fs::rename(file, beside(aside, end)))
 }
 
 /// Refuses a database whose cache another process has open: it would go on with the file that is moved aside.

@@ -1,4 +1,6 @@
-//! What can be wrong, looked at one by one, and what to do about it. Nothing is changed by looking, and no database is made.
+//! What can be wrong, looked at one by one, and what to do about it. No record is changed by looking, and no database file is made.
+//! Opening does what it always does: episodes that wait may be learned from, the tables of a server's database are brought up to
+//! date, and a damaged file of the cache is moved aside.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use super::terminal::spinner;
 
 #[derive(Debug, Args)]
 pub(crate) struct Rebuild {
-    /// Fail if what was stored was not what all episodes teach
+    /// Fail if what was stored was not what all episodes teach, and was put right
     #[arg(long)]
     verify: bool,
 }

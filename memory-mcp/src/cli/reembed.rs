@@ -12,7 +12,7 @@ use memory_storage_turso::{Replaced, TursoConfig, TursoStore};
 use serde_json::json;
 
 use super::Failure;
-use super::database::beside;
+use super::database::{beside, each_file};
 use super::output::count;
 use super::session::{NoEmbedder, Session, space_of};
 use super::terminal::bar;
@@ -45,6 +45,8 @@ impl Reembed {
         let (new, copy) = (embedder.space().to_string(), beside(path, ".reembed"));
         let Some(old) = space_of(&store).await?.filter(|old| old != embedder.space()) else {
             store.close().await?;
+            // It may have been ended between the exchange and this.
+            remove(&copy)?;
             session.out.tell(&json!({ "moved": false, "space": new }), |_| {
                 format!("There is nothing to do: the vectors are of {new}.")
             });
@@ -138,12 +140,5 @@ async fn watch(into: &TursoStore, bar: &ProgressBar) -> Infallible {
 
 /// Removes the copy.
 fn remove(copy: &Path) -> Result<(), Failure> {
-    for end in ["", "-wal", "-shm"] {
-        let file = beside(copy, end);
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io(&file, &error)),
-            _ => {}
-        }
-    }
-    Ok(())
+    each_file(copy, |file, _| std::fs::remove_file(file))
 }

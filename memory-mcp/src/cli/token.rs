@@ -56,8 +56,7 @@ impl Command {
 }
 
 fn right(text: &str) -> Result<Right, String> {
-    let right = Right::ALL.into_iter().find(|right| right.as_str() == text);
-    right.ok_or_else(|| "allowed: read, write or admin".to_owned())
+    Right::named(text).ok_or_else(|| "allowed: read, write or admin".to_owned())
 }
 
 fn moment(text: &str) -> Result<DateTime<Utc>, String> {

@@ -28,7 +28,7 @@ pub(crate) struct Export {
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// The file; - for stdin
+    /// The file; - for stdin. Texts are taken as they are: memory.redact is for what callers tell
     file: PathBuf,
     /// Into the scopes that it came from, not into one
     #[arg(long)]

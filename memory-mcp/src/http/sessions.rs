@@ -1,6 +1,6 @@
 //! An MCP session belongs to the token that opened it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -46,18 +46,20 @@ impl Sessions {
     }
 
     async fn add(&self, session: &str, identity: Identity) {
-        let alive: Vec<String> = self.manager.sessions.read().await.keys().map(ToString::to_string).collect();
-        let oldest = self.own(session, identity, &alive);
+        let since = Instant::now();
+        let alive: HashSet<String> = self.manager.sessions.read().await.keys().map(ToString::to_string).collect();
+        let oldest = self.own(session, identity, &alive, since);
         if let Some(oldest) = oldest {
             // It may have ended by itself.
             let _ = self.manager.close_session(&oldest.into()).await;
         }
     }
 
-    /// Takes note of a session; gives the one that has to make room for it.
-    fn own(&self, session: &str, identity: Identity, alive: &[String]) -> Option<String> {
+    /// Takes note of a session; gives the one that has to make room for it. Those that are not among the living are given up,
+    /// unless they were opened since these were looked at.
+    fn own(&self, session: &str, identity: Identity, alive: &HashSet<String>, since: Instant) -> Option<String> {
         let mut owned = self.owned();
-        owned.retain(|session, _| alive.contains(session));
+        owned.retain(|session, (_, opened)| *opened >= since || alive.contains(session));
         let own = || owned.iter().filter(|(_, (owner, _))| owner.owns_with(&identity));
         let oldest = own().min_by_key(|(_, (_, opened))| *opened).map(|(session, _)| session.clone());
         let oldest = oldest.filter(|_| own().count() >= MOST);
@@ -72,7 +74,8 @@ impl Sessions {
 /// Whether the answer lasts for as long as the client listens.
 pub(super) fn is_open_ended(request: &Request) -> bool {
     let listens = request.headers().get("mcp-method").is_some_and(|method| method == "subscriptions/listen");
-    request.uri().path() == "/mcp" && (request.method() == Method::GET || listens)
+    let path = request.uri().path();
+    (path == "/mcp" || path.starts_with("/mcp/")) && (request.method() == Method::GET || listens)
 }
 
 /// Hides a session from everyone else, takes note of new ones, and ends streams whose token is taken out.
@@ -99,4 +102,47 @@ pub(super) async fn keep_apart(
         }
     };
     response.map(|body| Lasting::body(body, taken_out, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use memory_core::Scope;
+
+    use super::*;
+
+    /// One that was opened while another one was taken note of lost its owner: it was not among those that lived before.
+    #[test]
+    fn only_the_dead_are_given_up() {
+        let (sessions, before) = (Sessions::default(), Instant::now());
+        let identity = || Identity { name: "ci".to_owned(), scope: Scope::default(), hash: [0; 32] };
+        let own = |session: &str, alive: &[&str], since| {
+            sessions.own(session, identity(), &alive.iter().map(|session| (*session).to_owned()).collect(), since)
+        };
+        for (session, alive) in [("one", &["one"][..]), ("two", &["one", "two"]), ("three", &["one", "three"])] {
+            assert_eq!(own(session, alive, before), None);
+        }
+        assert!(["one", "two", "three"].iter().all(|session| sessions.is_of(session, &identity())));
+        own("four", &["one", "four"], Instant::now() + Duration::from_secs(1));
+        assert!(["one", "four"].iter().all(|session| sessions.is_of(session, &identity())));
+        assert!(["two", "three"].iter().all(|session| !sessions.is_of(session, &identity())));
+    }
+
+    /// Whoever ends the server waits for all else.
+    #[test]
+    fn streams_are_open_ended() {
+        for (method, path, lasts) in [
+            (Method::GET, "/mcp", true),
+            (Method::GET, "/mcp/", true),
+            (Method::GET, "/mcp/x?y", true),
+            (Method::POST, "/mcp/", false),
+            (Method::GET, "/mcpx", false),
+            (Method::GET, "/metrics", false),
+        ] {
+            let mut request = Request::new(axum::body::Body::empty());
+            (*request.method_mut(), *request.uri_mut()) = (method, path.parse().unwrap());
+            assert_eq!(is_open_ended(&request), lasts, "{path}");
+        }
+    }
 }

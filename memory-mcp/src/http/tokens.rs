@@ -13,6 +13,7 @@
 //!
 //! `knowhow token new` makes such a row.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -43,6 +44,7 @@ pub(super) struct Token {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
     token: Vec<Row>,
 }
 
@@ -110,8 +112,8 @@ impl NewToken {
     }
 }
 
-impl std::fmt::Debug for NewToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewToken").field("name", &self.name).field("hash", &self.hash).finish_non_exhaustive()
     }
 }
@@ -135,6 +137,9 @@ impl Tokens {
     pub(super) fn read(path: PathBuf) -> Result<Self> {
         // In this order: a change while it is read is then seen later.
         let (changed, tokens) = (changed(&path), parse(&path)?);
+        if tokens.is_empty() {
+            return Err(wrong(&path, "there is no token in it"));
+        }
         let read = Read { tokens, changed, looked: Instant::now(), problem: None };
         Ok(Self { path, read: Mutex::new(read) })
     }
@@ -163,7 +168,8 @@ impl Tokens {
         }
     }
 
-    /// What is wrong with the file since it was last changed; the tokens are then those from before.
+    /// What is wrong with the file since it was last changed; the tokens are then those from before. A file without any is not
+    /// wrong: nobody is let in.
     pub(super) fn problem(&self) -> Option<String> {
         self.newest();
         self.read.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
@@ -194,8 +200,12 @@ fn changed(path: &Path) -> Option<SystemTime> {
 }
 
 /// Errors name the place, never what stands there: it may be a token.
+fn wrong(path: &Path, what: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Invalid, format!("file of tokens {}: {what}", path.display()))
+}
+
 fn parse(path: &Path) -> Result<Arc<[Token]>> {
-    let wrong = |what: String| Error::new(ErrorKind::Invalid, format!("file of tokens {}: {what}", path.display()));
+    let wrong = |what: String| wrong(path, what);
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let file: File = toml::from_str(&text).map_err(|error| wrong(told(&error, &text)))?;
     let mut tokens: Vec<Token> = Vec::new();
@@ -205,9 +215,6 @@ fn parse(path: &Path) -> Result<Arc<[Token]>> {
             return Err(wrong(format!("token {place} is there twice")));
         }
         tokens.push(token);
-    }
-    if tokens.is_empty() {
-        return Err(wrong("there is no token in it".to_owned()));
     }
     Ok(tokens.into())
 }
@@ -225,7 +232,6 @@ fn told(error: &toml::de::Error, text: &str) -> String {
 }
 
 fn token(row: Row) -> Result<Token, String> {
-    let right = Right::ALL.into_iter().find(|right| right.as_str() == row.right);
     let trust = row.trust.as_deref().map_or(Some(Trust::Trusted), Trust::named);
     let hash = match (row.hash, row.token) {
         (Some(hash), None) => from_hex(&hash).ok_or("hash is not 64 hexadecimal digits")?,
@@ -244,7 +250,7 @@ fn token(row: Row) -> Result<Token, String> {
         source: Source { name: row.name, trust: trust.ok_or("trust is neither trusted nor untrusted")? },
         hash,
         scope: Scope::try_from(row.scope).map_err(|_| "scope is none: tenant, tenant/agent or tenant/agent/session")?,
-        right: right.ok_or("right is none of read, write and admin")?,
+        right: Right::named(&row.right).ok_or("right is none of read, write and admin")?,
         expires_at: expires_at.transpose().map_err(|_| "expires_at is no moment with a time zone")?,
         rate_per_minute: row.rate_per_minute,
     })

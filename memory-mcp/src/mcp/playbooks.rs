@@ -9,6 +9,7 @@ use rmcp::service::{RoleServer, SubscriptionSink};
 use uuid::Uuid;
 
 use super::error;
+use crate::approvals::FRESH;
 use crate::service::Caller;
 
 /// How often the store is asked for what other processes have written.
@@ -20,7 +21,7 @@ const REST: (Duration, u32) = (Duration::from_millis(250), 20);
 const HEADING: &str = "This playbook was learned from earlier episodes. It is evidence of what worked, to be weighed.";
 
 pub(super) async fn list(caller: &Caller) -> Result<ListPromptsResult, ErrorData> {
-    let playbooks = caller.memory().playbooks().await.map_err(|failure| error(&failure))?;
+    let playbooks = newest(caller).await.map_err(|failure| error(&failure))?;
     let prompt = |playbook: &Playbook| {
         let situation = playbook.situation.to_string();
         let description = format!("What has worked, and what has not: {situation}");
@@ -30,7 +31,7 @@ pub(super) async fn list(caller: &Caller) -> Result<ListPromptsResult, ErrorData
 }
 
 pub(super) async fn get(caller: &Caller, wanted: &str) -> Result<GetPromptResult, ErrorData> {
-    let playbooks = caller.memory().playbooks().await.map_err(|failure| error(&failure))?;
+    let playbooks = newest(caller).await.map_err(|failure| error(&failure))?;
     let Some(playbook) = playbooks.iter().find(|playbook| name(playbook) == wanted) else {
         let message = format!("there is no prompt {wanted:?} now: playbooks come and go with the evidence");
         return Err(ErrorData::invalid_params(message, None));
@@ -54,8 +55,20 @@ pub(super) fn name(playbook: &Playbook) -> String {
 /// Tells a client of the older protocol, beside its requests, until it is gone.
 pub(super) fn announce(caller: Caller, peer: Peer<RoleServer>) {
     tokio::spawn(async move {
-        let Some(mut playbooks) = Playbooks::watch(caller).await else { return };
-        while playbooks.changed().await && peer.notify_prompt_list_changed().await.is_ok() {}
+        let told = async {
+            let Some(mut playbooks) = Playbooks::watch(caller).await else { return };
+            while playbooks.changed().await && peer.notify_prompt_list_changed().await.is_ok() {}
+        };
+        // It may be gone long before there is something to tell.
+        let gone = async {
+            while !peer.is_transport_closed() {
+                tokio::time::sleep(EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = told => {}
+            () = gone => {}
+        }
     });
 }
 
@@ -82,11 +95,14 @@ impl Playbooks {
 
     /// Waits until they have changed; false if nothing will change any more.
     async fn changed(&mut self) -> bool {
+        let consent = self.caller.service().approvals().is_some();
         while let Some(change) = self.watch.next().await {
-            // After an error the watch goes on by itself, later.
-            let kind = change.map(|change| change.key.kind());
-            if !matches!(kind, Ok(RecordKind::Episode | RecordKind::Note)) {
-                continue;
+            match change.map(|change| change.key.kind()) {
+                Ok(RecordKind::Episode) => {}
+                // It may be an approval, which what was read just before does not have yet.
+                Ok(RecordKind::Note) if consent => tokio::time::sleep(FRESH).await,
+                // After an error the watch goes on by itself, later.
+                _ => continue,
             }
             let started = Instant::now();
             let now = names(&self.caller).await;
@@ -101,6 +117,11 @@ impl Playbooks {
 }
 
 async fn names(caller: &Caller) -> Option<Vec<String>> {
-    caller.refresh().await.ok()?;
-    Some(caller.memory().playbooks().await.ok()?.iter().map(Playbook::to_string).collect())
+    Some(newest(caller).await.ok()?.iter().map(Playbook::to_string).collect())
+}
+
+/// The playbooks of what is approved now.
+async fn newest(caller: &Caller) -> memory_core::Result<Vec<Playbook>> {
+    caller.refresh().await?;
+    caller.memory().playbooks().await
 }

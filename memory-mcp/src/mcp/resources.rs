@@ -78,8 +78,7 @@ async fn playbooks(caller: &Caller) -> Result<Value, ErrorData> {
 async fn health(caller: &Caller) -> Result<Value, ErrorData> {
     let health = caller.memory().health().await.map_err(|failure| error(&failure))?;
     if caller.right() < Right::Admin {
-        let well = health.store.degraded.is_none() && health.embedder_error.is_none();
-        return Ok(json!({ "status": if well { "ok" } else { "degraded" } }));
+        return Ok(json!({ "status": if crate::health::is_well(&health) { "ok" } else { "degraded" } }));
     }
     Ok(crate::health::told(&health))
 }

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use memory_core::{Ack, Durability, EpisodeId, ErrorKind, Outcome, Recording, Result, Step, Task, Verdict};
+use memory_core::{
+    Ack, Durability, EpisodeId, Error, ErrorKind, Outcome, Recording, Result, Search, Step, Task, Verdict,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::recall::{Recalled, TOKENS};
+use super::recall::{Recalled, TOKENS, five};
 use super::{Answer, Effect, Operation};
 use crate::service::Caller;
 
@@ -145,10 +147,6 @@ pub(crate) struct StartEpisode {
     token_budget: usize,
 }
 
-fn five() -> usize {
-    5
-}
-
 pub(crate) fn tokens() -> usize {
     TOKENS
 }
@@ -179,6 +177,9 @@ impl Operation for StartEpisode {
     type Answer = Started;
 
     async fn run(self, caller: &Caller) -> Result<Started> {
+        if self.recall > Search::MAX_K {
+            return Err(Error::invalid("recall", self.recall, "0..=100"));
+        }
         let open = caller.memory().start(self.context.task(self.task)).await?;
         let episode = *open.id().as_uuid();
         let recalled = match self.recall {
@@ -274,20 +275,24 @@ impl Operation for CompleteEpisode {
 
     async fn run(self, caller: &Caller) -> Result<Written> {
         let (id, outcome) = (EpisodeId::new(self.episode), Outcome::from(self.outcome));
-        let open = match caller.open_episode(id).await {
-            // Told again: the answer to the first time may have been lost.
+        let completed = async {
+            let open = caller.open_episode(id).await?;
+            open.lock().await.complete(outcome.clone()).await
+        };
+        match caller.settled(id, completed.await) {
+            // Told again: the answer to the first time may have been lost, or is not given yet.
             Err(error) if error.kind() == ErrorKind::EpisodeClosed => {
                 let ended = caller.memory().episode(id).await?;
-                let written =
-                    Written { episode: self.episode, durability: "durable".to_owned(), degraded: None, steps: None };
-                return if ended.outcome == outcome { Ok(written) } else { Err(error) };
+                let durability = told(caller.memory().store().info().durability).to_owned();
+                let written = Written { episode: self.episode, durability, degraded: None, steps: None };
+                if ended.outcome == outcome { Ok(written) } else { Err(error) }
             }
-            open => open?,
-        };
-        let completed = open.lock().await.complete(outcome).await;
-        let ack = caller.settled(id, completed)?;
-        caller.service().open_episodes().remove(caller.memory().scope(), id);
-        Ok(Written::new(ack, None))
+            ack => {
+                let ack = ack?;
+                caller.service().open_episodes().remove(caller.memory().scope(), id);
+                Ok(Written::new(ack, None))
+            }
+        }
     }
 }
 

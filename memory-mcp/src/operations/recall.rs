@@ -33,7 +33,7 @@ pub(crate) struct Recall {
     token_budget: usize,
 }
 
-fn five() -> usize {
+pub(super) fn five() -> usize {
     5
 }
 

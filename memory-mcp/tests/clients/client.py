@@ -92,7 +92,7 @@ async def errors(tool):
         ({"task": 5}, "task"),
         ({"task": "x" * 10_001}, "10000"),
         ({"task": "x", "context": {"tags": ["y" * 65]}}, "64"),
-        ({"task": "x", "recall": 101}, "1..=100"),
+        ({"task": "x", "recall": 101}, "0..=100"),
     ]:
         assert told in await tool.refused("start_episode", **arguments), arguments
     assert "not found" in await tool.refused("record_step", episode=str(uuid.uuid4()), step={"tool": "grep"})

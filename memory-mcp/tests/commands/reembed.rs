@@ -72,6 +72,18 @@ fn another_attempt_is_begun_anew_when_that_is_said() {
     assert_eq!(place.files(), ["memory.db"]);
 }
 
+/// Ended between the exchange of the vectors and the removal of the copy, nothing was left to do, and the copy stayed for ever.
+#[test]
+fn a_copy_that_was_left_behind_is_removed() {
+    let place = Place::taught();
+    for end in ["", "-wal", "-shm"] {
+        std::fs::copy(place.database(), place.path(&format!("memory.db.reembed{end}"))).unwrap();
+    }
+    assert_eq!(place.json(&["reembed"])["moved"], false);
+    assert_eq!(place.files(), ["memory.db"]);
+    assert!(!place.path("memory.db.reembed-wal").exists());
+}
+
 /// Unasked, commands tell what went wrong where they answer, and log nothing.
 #[test]
 fn a_command_logs_what_it_is_told_to() {

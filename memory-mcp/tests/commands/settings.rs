@@ -35,25 +35,33 @@ fn all_problems_are_told_at_once() {
     let place = Place::new();
     std::fs::write(
         place.path("knowhow.toml"),
-        "scoop = \"acme\"\ntrust = \"very\"\n[memory]\nhold_out = 2\n[log]\nlevel = \"loud\"\n",
+        "scoop = \"acme\"\ntrust = \"very\"\n[memory]\nhold_out = 2\n[log]\nlevel = \"loud\"\n\
+         [http]\nbind = \"0.0.0.0:80\"\nhosts = \"a b\"\norigins = \"app.example.com\"\n",
     )
     .unwrap();
     let ran = place.run(&["config", "check"]);
     assert_eq!((ran.code, &ran.err[..]), (3, ""), "{ran:?}");
     let wrong: Vec<&str> = ran.out.lines().filter(|line| line.starts_with("wrong: ")).collect();
-    assert_eq!(wrong.len(), 4, "{ran:?}");
-    for part in
-        ["scoop", "did you mean scope", "trust (knowhow.toml)", "memory.hold_out (knowhow.toml): is \"2\"", "log.level"]
-    {
+    assert_eq!(wrong.len(), 7, "{ran:?}");
+    for part in [
+        "scoop",
+        "did you mean scope",
+        "trust (knowhow.toml)",
+        "memory.hold_out (knowhow.toml): is \"2\"",
+        "log.level",
+        "http.bind (knowhow.toml)",
+        "http.hosts (knowhow.toml)",
+        "http.origins (knowhow.toml)",
+    ] {
         assert!(wrong.concat().contains(part), "no {part:?} in {wrong:?}");
     }
     let ran = place.run(&["config", "check", "--json"]);
-    assert_eq!((ran.code, ran.json()["problems"].as_array().unwrap().len()), (3, 4));
+    assert_eq!((ran.code, ran.json()["problems"].as_array().unwrap().len()), (3, 7));
     // Other commands do not begin.
     place.run(&["stats"]).failed(3, "trust (knowhow.toml)");
     let ran = place.run(&["stats", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
-    assert_eq!(told["error"]["problems"].as_array().unwrap().len(), 4);
+    assert_eq!(told["error"]["problems"].as_array().unwrap().len(), 7);
 }
 
 #[test]

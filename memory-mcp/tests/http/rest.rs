@@ -1,10 +1,13 @@
 //! Operations over plain HTTP, and the document that describes them.
 
 use std::process::Command;
+use std::sync::Arc;
 
+use memory_core::testkit::{Fault, Gate, Operation};
 use serde_json::json;
 
-use crate::server::{READER, SLOW, Server, WRITER};
+use crate::inside::Inside;
+use crate::server::{READER, SLOW, Server, WRITER, read, until};
 
 #[test]
 fn an_episode_can_be_told_and_recalled() {
@@ -20,6 +23,41 @@ fn an_episode_can_be_told_and_recalled() {
     call("complete_episode", json!({ "episode": episode, "outcome": { "verdict": "success" } }));
     let recalled = call("recall", json!({ "task": "make the logout test pass" }));
     assert_eq!(recalled["episodes"][0]["episode"], episode);
+}
+
+/// A client that loses its patience asks again while the first call is still under way.
+#[test]
+fn an_end_that_is_told_twice_at_once_counts_once() {
+    let server = Inside::start();
+    let call = |operation: &str, arguments: serde_json::Value| {
+        server.send(&format!("POST /v1/{operation}"), "Content-Type: application/json", &arguments.to_string())
+    };
+    let episode = read(call("start_episode", json!({ "task": "x", "recall": 0 }))).unwrap().json()["episode"].clone();
+    let end = |verdict: &str| json!({ "episode": episode, "outcome": { "verdict": verdict } });
+    let gate = Gate::new();
+    server.store.script_next(Operation::Commit, Fault::Hold(gate.clone()));
+    let first = call("complete_episode", end("success"));
+    server.runtime.block_on(gate.reached());
+    let held = Arc::strong_count(&server.service);
+    let second = call("complete_episode", end("success"));
+    until(|| Arc::strong_count(&server.service) > held);
+    gate.open();
+    let again = call("complete_episode", end("success"));
+    for (answer, which) in [(first, "first"), (second, "meanwhile"), (again, "afterwards")] {
+        let answer = read(answer).unwrap();
+        assert_eq!((answer.status, &answer.json()["durability"]), (200, &json!("volatile")), "{which}: {answer:?}");
+    }
+    assert_eq!(read(call("complete_episode", end("failure"))).unwrap().kind(), "episode_is_closed");
+}
+
+/// The episode had begun when it was refused.
+#[test]
+fn nothing_begins_with_what_cannot_be_recalled() {
+    let server = Server::open();
+    let refused = server.call("", "start_episode", &json!({ "task": "x", "recall": 101 }));
+    assert_eq!((refused.status, refused.kind()), (400, "invalid_value".to_owned()));
+    assert!(refused.body.contains("0..=100"), "{refused:?}");
+    assert_eq!(server.call("", "get_statistics", &json!({})).json()["store"]["open_episodes"], 0);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! MCP sessions belong to whoever opened them, and each request in them has its own right and scope.
 
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{Client, hello, messages};
-use crate::server::{ADMIN, OTHER, READER, Server, TOKENS, WRITER, read};
+use crate::inside::Inside;
+use crate::server::{ADMIN, Answer, OTHER, READER, Server, TOKENS, WRITER, read, until};
 
 /// Everything that someone who has got hold of a session's id may try.
 fn is_hidden(owner: &Client<'_>, thief: &Client<'_>) {
@@ -136,25 +138,74 @@ fn sessions_without_end_make_room_for_each_other() {
     assert_eq!(messages(&last.post(&list)).len(), 1);
 }
 
-/// The protocol of 2026 has no sessions: a request is whole in itself.
+/// Each left a task that followed the playbooks until one changed.
+#[test]
+fn nothing_is_left_of_a_session_that_has_ended() {
+    let server = Inside::start();
+    let held = Arc::strong_count(&server.service);
+    let accept = "Content-Type: application/json\nAccept: application/json, text/event-stream";
+    let session = server.request("POST /mcp", accept, &hello().to_string()).headers["mcp-session-id"].clone();
+    let within = format!("{accept}\nMcp-Session-Id: {session}");
+    let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }).to_string();
+    assert_eq!(server.request("POST /mcp", &within, &ready).status, 202);
+    until(|| Arc::strong_count(&server.service) > held);
+    assert_eq!(server.request("DELETE /mcp", &within, "").status, 202);
+    until(|| Arc::strong_count(&server.service) == held);
+}
+
+/// Asks by the protocol of 2026, which has no sessions: a request is whole in itself.
+fn ask_without_session(server: &Server, token: &str, method: &str, mut params: Value) -> Answer {
+    let name = params["name"].as_str().map(|name| format!("Mcp-Name: {name}\n")).unwrap_or_default();
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "t", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let message = json!({ "jsonrpc": "2.0", "id": "the one", "method": method, "params": params });
+    let headers = format!("MCP-Protocol-Version: 2026-07-28\nMcp-Method: {method}\n{name}");
+    Client::new(server, token).send("POST", &headers, &message.to_string())
+}
+
 #[test]
 fn without_sessions_each_request_is_its_tokens() {
     let server = Server::with_tokens();
-    let message = json!({
-        "jsonrpc": "2.0", "id": "the one", "method": "tools/call",
-        "params": {
-            "name": "store_note", "arguments": { "text": "x" },
-            "_meta": {
-                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-                "io.modelcontextprotocol/clientInfo": { "name": "t", "version": "1" },
-                "io.modelcontextprotocol/clientCapabilities": {},
-            },
-        },
-    });
-    let headers = "MCP-Protocol-Version: 2026-07-28\nMcp-Method: tools/call\nMcp-Name: store_note\n";
-    let ask = |token| Client::new(&server, token).send("POST", headers, &message.to_string());
+    let ask = |token| {
+        let call = json!({ "name": "store_note", "arguments": { "text": "x" } });
+        ask_without_session(&server, token, "tools/call", call)
+    };
     let done = ask(WRITER);
     assert_eq!(messages(&done)[0]["result"]["isError"], false, "{done:?}");
     let refused = ask(READER);
     assert_eq!(messages(&refused)[0]["result"]["isError"], true, "{refused:?}");
+}
+
+/// Prompts told what was approved when a tool was last called.
+#[test]
+fn prompts_follow_what_another_process_approves() {
+    let server = Server::start(Server::folder(), &["--set", "memory.consent=true"]);
+    for name in ["login", "invoice", "cache", "parser", "router", "mailer", "queue", "report"] {
+        for turn in 0..8 {
+            let (first, lucky) = if turn < 4 { ("test", 3) } else { ("read", 1) };
+            let outcome = json!({ "verdict": if turn % 4 < lucky { "success" } else { "failure" } });
+            let steps = json!([{ "tool": first }, { "tool": "edit" }]);
+            let episode = json!({ "task": format!("repair {name}"), "steps": steps, "outcome": outcome });
+            assert_eq!(server.call("", "record_episode", &episode).status, 200);
+        }
+    }
+    let rules = server.call("", "get_knowledge", &json!({ "what": "rules" })).json();
+    let knowhow = |what: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_knowhow"));
+        command.args(["knowledge", what, rules["rules"][0]["id"].as_str().unwrap(), "--store"]);
+        command.arg(server.folder.path().join("knowhow.db")).env("HOME", server.folder.path());
+        assert!(command.current_dir(server.folder.path()).output().unwrap().status.success());
+    };
+    let ask = |method: &str, params| messages(&ask_without_session(&server, "", method, params))[0].clone();
+    let first = || ask("prompts/list", json!({}))["result"]["prompts"][0]["name"].clone();
+    assert!(first().is_null());
+    knowhow("approve");
+    until(|| first().is_string());
+    let prompt = json!({ "name": first() });
+    assert!(ask("prompts/get", prompt.clone())["result"].is_object());
+    knowhow("revoke");
+    until(|| ask("prompts/get", prompt.clone())["error"].is_object());
 }

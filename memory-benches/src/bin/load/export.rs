@@ -5,12 +5,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use memory_benches::{Corpus, Form, Truth};
+use memory_benches::{Corpus, Form, Truth, progress};
 use memory_core::Vector;
 use serde_json::json;
 
 use crate::AnyError;
-use crate::report::progress;
 
 /// What to write, and where.
 #[derive(Debug, Args)]

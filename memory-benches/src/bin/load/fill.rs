@@ -5,14 +5,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use clap::Args;
-use memory_benches::{Corpus, Form, StoreChoice};
+use memory_benches::{Corpus, Form, StoreChoice, progress};
 use memory_core::{Memory, MemoryStoreExt as _};
 
 use crate::AnyError;
 use crate::embedder::Given;
 use crate::import::import;
 use crate::lot::Lot;
-use crate::report::progress;
 use crate::subject::{builder, learn_all};
 
 /// Episodes that are made before they are imported, and those that are committed together.
@@ -57,7 +56,7 @@ impl Fill {
     /// Adds what is missing, and learns from it.
     pub(crate) async fn fill(&self, memory: &Memory, corpus: &Corpus) -> Result<(), AnyError> {
         let missing = self.missing(memory, corpus).await?;
-        let bar = progress(&format!("filling {}", self.store), u32::try_from(missing.len())?)?;
+        let bar = progress(format!("filling {}", self.store), u32::try_from(missing.len())?)?;
         for start in missing.clone().step_by(usize::try_from(MADE)?) {
             let lot = Lot::new(corpus, start..missing.end.min(start + MADE));
             import(memory, lot.episodes, TOGETHER, |count| bar.inc(count)).await?;

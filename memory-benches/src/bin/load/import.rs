@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use memory_benches::{Corpus, StoreChoice};
+use memory_benches::{Corpus, StoreChoice, progress};
 use memory_core::{Batch, Key, LoggedEpisode, Memory, MemoryStore, Record};
 use serde::Serialize;
 
 use crate::lot::Lot;
-use crate::report::{Versions, line, median, progress, rate, shown, write_json};
+use crate::report::{Versions, line, median, rate, shown, write_json};
 use crate::rounds::{Rounds, Sizes, Turn, sample, shares};
 use crate::syncs::Syncs;
 use crate::{AnyError, BadArgument};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use memory_benches::{Corpus, StoreChoice, Truth, resident};
+use memory_benches::{Corpus, StoreChoice, Truth, progress, resident};
 use memory_core::{InMemoryStore, Memory};
 use memory_storage_redb::HotCache;
 use memory_storage_turso::TursoStore;
@@ -15,7 +15,7 @@ use crate::AnyError;
 use crate::embedder::Given;
 use crate::fill::Fill;
 use crate::openings::Openings;
-use crate::report::{Versions, line, progress, shown, write_json};
+use crate::report::{Versions, line, shown, write_json};
 use crate::subject::builder;
 use crate::ways::{Way, ask, judge};
 
@@ -215,7 +215,8 @@ impl Report {
             ("plain f32 scan, no reading", self.scan),
         ];
         for (name, Way { p50_ms, p99_ms, recall_at_10, ratio_to_scan, .. }) in ways {
-            writeln!(out, "{name:28}{p50_ms:12.3}{p99_ms:12.3}{recall_at_10:12.4}{ratio_to_scan:12.3}")?;
+            let recall = recall_at_10.map_or("-".to_owned(), |recall| format!("{recall:.4}"));
+            writeln!(out, "{name:28}{p50_ms:12.3}{p99_ms:12.3}{recall:>12}{ratio_to_scan:12.3}")?;
         }
         writeln!(out)?;
         let mut line = |name, figure: Option<f64>, meaning| line(out, name, shown(figure), meaning);

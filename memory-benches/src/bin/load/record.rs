@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use memory_benches::{Corpus, StoreChoice};
+use memory_benches::{Corpus, StoreChoice, progress};
 use serde::Serialize;
 
 use crate::limits::{append_growing, append_preallocated, group_commit};
 use crate::lot::Lot;
-use crate::report::{Versions, line, median, progress, rate, shown, write_json};
+use crate::report::{Versions, line, median, rate, shown, write_json};
 use crate::rounds::{Phase, Rounds, Sizes, Turn, sample, shares};
 use crate::syncs::Syncs;
 use crate::writers::{Wait, Way, Written, write};

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use memory_benches::resident;
 use serde::Serialize;
 
@@ -66,12 +65,6 @@ pub(crate) fn rate(count: u32, time: Duration) -> f64 {
 
 pub(crate) fn resident_mb() -> Option<f64> {
     resident().map(|bytes| bytes as f64 / 1e6)
-}
-
-pub(crate) fn progress(what: &str, length: u32) -> Result<ProgressBar, AnyError> {
-    let bar = ProgressBar::new(length.into()).with_message(what.to_owned());
-    bar.set_style(ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len}, {eta} left")?);
-    Ok(bar)
 }
 
 pub(crate) fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<(), AnyError> {

@@ -3,12 +3,11 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use memory_benches::{Kind, Query, Truth, quantile, search_and_get};
+use memory_benches::{Kind, Query, Truth, progress, quantile, search_and_get};
 use memory_core::{Hit, MemoryStore};
 use serde::Serialize;
 
 use crate::AnyError;
-use crate::report::progress;
 
 /// Queries of one way before the next has its turn, and how long a turn takes at most.
 const BLOCK: usize = 100;
@@ -23,7 +22,8 @@ pub(crate) struct Way {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     max_ms: f64,
-    pub(crate) recall_at_10: f64,
+    /// None of the scan, with which the others are compared.
+    pub(crate) recall_at_10: Option<f64>,
     /// Its median, divided by that of a plain scan of the same vectors.
     pub(crate) ratio_to_scan: f64,
 }
@@ -89,7 +89,7 @@ impl Asked {
 
     fn way(&mut self, scan: Duration, truth: &Truth, queries: &[Query]) -> Way {
         let shares = self.found.iter().map(|(number, found)| truth.share(self.kind, &queries[*number], found));
-        let recall_at_10 = shares.sum::<f64>() / self.found.len() as f64;
+        let recall_at_10 = shares.sum::<Option<f64>>().map(|shares| shares / self.found.len() as f64);
         let mut ms = |share| 1e3 * quantile(&mut self.times, share).as_secs_f64();
         let (p50_ms, p99_ms, max_ms) = (ms(500), ms(990), ms(1_000));
         let ratio_to_scan = p50_ms / (1e3 * scan.as_secs_f64());

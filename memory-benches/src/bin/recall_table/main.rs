@@ -24,8 +24,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use contended::Contended;
-use indicatif::{ProgressBar, ProgressStyle};
-use memory_benches::{Corpus, Experienced, Form, Kind, Query, Trial, quantile};
+use memory_benches::{Corpus, Experienced, Form, Kind, Query, Trial, progress, quantile};
 use memory_core::{InMemoryStore, MemoryStore, Recording, Task};
 use serde::Serialize;
 
@@ -95,7 +94,8 @@ struct Way {
     name: &'static str,
     #[serde(flatten)]
     waited: Waited,
-    recall: f64,
+    /// None of the scan, with which the others are compared.
+    recall: Option<f64>,
     /// Its median divided by that of the plain scan.
     of_the_scan: f64,
 }
@@ -161,12 +161,6 @@ fn run(arguments: &Arguments) -> Result<(), AnyError> {
 
 fn write(path: &Path, text: &str) -> Result<(), AnyError> {
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
-}
-
-fn progress(what: impl Into<String>, length: u32) -> Result<ProgressBar, AnyError> {
-    let bar = ProgressBar::new(length.into()).with_message(what.into());
-    bar.set_style(ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len}, {eta} left")?);
-    Ok(bar)
 }
 
 /// Fills the trial to each of these sizes, and measures it there.
@@ -252,7 +246,8 @@ fn print(out: &mut impl Write, report: &Report) -> Result<(), AnyError> {
     )?;
     for Measured { episodes, ways, .. } in sizes {
         for Way { name, waited: Waited { p50_ms, p99_ms, .. }, recall, of_the_scan } in ways {
-            writeln!(out, "{episodes:>10}  {name:20}{p50_ms:10.3}{p99_ms:10.3}{recall:12.4}{of_the_scan:12.3}")?;
+            let recall = recall.map_or("-".to_owned(), |recall| format!("{recall:.4}"));
+            writeln!(out, "{episodes:>10}  {name:20}{p50_ms:10.3}{p99_ms:10.3}{recall:>12}{of_the_scan:12.3}")?;
         }
     }
     writeln!(

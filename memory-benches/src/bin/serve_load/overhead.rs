@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use memory_benches::quantile;
 use memory_core::{Memory, NoteQuery};
 use memory_storage_turso::TursoStore;
 use serde_json::{Value, json};
@@ -20,8 +21,7 @@ pub(crate) struct Overhead {
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+    1e3 * quantile(&mut times, 500).as_secs_f64()
 }
 
 impl Overhead {
@@ -55,7 +55,9 @@ impl Overhead {
             input.flush()?;
             let mut line = String::new();
             output.read_line(&mut line)?;
-            if line.contains("\"error\"") { Err(line.into()) } else { Ok(()) }
+            // At its end there is an empty line; a tool that fails is no error of the protocol.
+            let failed = ["\"error\"", "\"isError\":true"].iter().any(|wrong| line.contains(wrong));
+            if failed || line.is_empty() { Err(format!("{method}: {line:?}").into()) } else { Ok(()) }
         };
         let client = json!({ "name": "load", "version": "1" });
         ask(0, "initialize", json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client }))?;
