@@ -68,8 +68,10 @@ fn record_and_learn(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("heuristic_learning/record and learn");
     for (name, choice) in StoreChoice::each(folder.path()) {
         let store = async || choice.open().await.unwrap();
-        let experienced = LazyCell::new(|| Experienced::new(store, stored.iter().cloned()));
-        group.bench_function(name, |bencher| bencher.iter_custom(|turns| experienced.learning(&episodes, turns)));
+        let experienced = LazyCell::new(|| Experienced::new(store, stored.iter().cloned()).unwrap());
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|turns| experienced.learning(&episodes, turns).unwrap())
+        });
     }
 }
 
@@ -84,9 +86,9 @@ fn derive(criterion: &mut Criterion<CpuTime>) {
         let more: Vec<Recording> = tasks.iter().take(16).map(&mut run).collect();
         let episodes: Vec<Recording> = (0..RUNS).flat_map(|_| &tasks).map(run).collect();
         let store = async || StoreChoice::Memory.open().await.unwrap();
-        let experienced = LazyCell::new(|| Experienced::new(store, episodes.iter().cloned()));
+        let experienced = LazyCell::new(|| Experienced::new(store, episodes.iter().cloned()).unwrap());
         group.bench_function(BenchmarkId::new("rows", rows), |bencher| {
-            bencher.iter_custom(|turns| experienced.deriving(&more, turns));
+            bencher.iter_custom(|turns| experienced.deriving(&more, turns).unwrap());
         });
     }
 }

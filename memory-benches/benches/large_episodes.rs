@@ -19,12 +19,12 @@ fn large_episodes(criterion: &mut Criterion<CpuTime>) {
     let episodes: Vec<Recording> = (0..4).map(|_| workload.episode(STEPS)).collect();
     for (name, choice) in StoreChoice::each(folder.path()) {
         let store = async || choice.open().await.unwrap();
-        let experienced = LazyCell::new(|| Experienced::new(store, stored.iter().cloned()));
+        let experienced = LazyCell::new(|| Experienced::new(store, stored.iter().cloned()).unwrap());
         criterion.benchmark_group("large_episodes/record and learn").bench_function(name, |bencher| {
-            bencher.iter_custom(|turns| experienced.learning(&episodes, turns));
+            bencher.iter_custom(|turns| experienced.learning(&episodes, turns).unwrap());
         });
         criterion.benchmark_group("large_episodes/read").bench_function(name, |bencher| {
-            bencher.iter_custom(|turns| experienced.reading(&episodes, turns));
+            bencher.iter_custom(|turns| experienced.reading(&episodes, turns).unwrap());
         });
     }
 }

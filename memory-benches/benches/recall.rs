@@ -20,15 +20,15 @@ fn recall(criterion: &mut Criterion) {
     for (size, form) in sizes.into_iter().chain(million) {
         let trial = LazyCell::new(|| {
             runtime.block_on(async {
-                let mut trial = Trial::new(form).await;
-                trial.grow(&corpus, size, || ()).await;
+                let mut trial = Trial::new(form).await.unwrap();
+                trial.grow(&corpus, size, || ()).await.unwrap();
                 trial
             })
         });
         let mut group = criterion.benchmark_group(format!("recall/{size} stored"));
         for kind in Kind::ALL {
             let told = LazyCell::new(|| {
-                if let Some(recall) = runtime.block_on(trial.recall(kind, &queries)) {
+                if let Some(recall) = runtime.block_on(trial.recall(kind, &queries)).unwrap() {
                     println!("recall/{size} stored/{}: recall@10 is {recall:.4}", kind.as_str());
                 }
             });
@@ -46,7 +46,7 @@ fn searching(runtime: &Runtime, trial: &Trial, kind: Kind, queries: &[Query], tu
         let mut spent = Duration::ZERO;
         let asked = queries.iter().filter(|query| kind.asks(query)).cycle();
         for (query, _) in asked.zip(0..turns) {
-            spent += trial.time(kind, query).await;
+            spent += trial.time(kind, query).await.unwrap();
         }
         spent
     })

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 ///
 /// # Panics
 /// When the store fails, acknowledges less than it promises, or keeps an episode without its vector.
+#[expect(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 pub async fn record_at_once(memory: &Memory, recordings: impl IntoIterator<Item = Recording>) {
     let mut tasks = JoinSet::new();
     for recording in recordings {

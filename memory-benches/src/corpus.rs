@@ -200,6 +200,7 @@ impl Corpus {
         text
     }
 
+    #[expect(clippy::unwrap_used, reason = "it is of length 1")]
     fn vector(&self, random: &mut StdRng, topic: &Topic) -> Vector {
         let z: Vec<f32> = (0..Self::DIMENSIONS).map(|_| single(normal(random))).collect();
         let rows = self.spread.chunks_exact(Self::DIMENSIONS);

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use memory_core::{Clock, EpisodeId, Memory, MemoryStore, Recording, Task};
+use memory_core::{Clock, EpisodeId, Error, ErrorKind, Memory, MemoryStore, Recording, Result, Task};
 use tokio::runtime::Runtime;
 
 use crate::{CpuTime, Workload};
@@ -29,84 +29,88 @@ impl Clock for Stopped {
 impl Experienced {
     /// Records these episodes, projecting them in the batches that the engine makes by itself, and the last of them here.
     ///
-    /// # Panics
-    /// When the store fails.
-    pub fn new(store: impl AsyncFnOnce() -> Box<dyn MemoryStore>, episodes: impl Iterator<Item = Recording>) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # Errors
+    /// The store's.
+    pub fn new(
+        store: impl AsyncFnOnce() -> Box<dyn MemoryStore>,
+        episodes: impl Iterator<Item = Recording>,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::new(ErrorKind::Io, "there is no runtime").with_source(error))?;
         let memory = runtime.block_on(async {
             let clock = Stopped(Workload::end());
-            let memory = Memory::builder().store(store().await).clock(clock).seed(1).build().await.unwrap();
+            let memory = Memory::builder().store(store().await).clock(clock).seed(1).build().await?;
             for episode in episodes {
-                memory.record(episode).await.unwrap();
+                memory.record(episode).await?;
             }
-            memory.project().await.unwrap();
-            memory
-        });
-        Self { runtime, memory }
+            memory.project().await?;
+            Ok::<_, Error>(memory)
+        })?;
+        Ok(Self { runtime, memory })
     }
 
     /// The CPU time that so many turns take: each records the next of the episodes, around and around, and folds it into what
     /// is known. What a turn has learned is deleted again, unmeasured, so that all turns find the same.
     ///
-    /// # Panics
-    /// When the store fails.
-    pub fn learning(&self, episodes: &[Recording], turns: u64) -> Duration {
+    /// # Errors
+    /// The store's.
+    pub fn learning(&self, episodes: &[Recording], turns: u64) -> Result<Duration> {
         let turn = async |episode| {
             let start = CpuTime::now();
-            let ack = self.memory.record(episode).await.unwrap();
-            self.memory.project().await.unwrap();
-            (CpuTime::now() - start, ack.episode)
+            let ack = self.memory.record(episode).await?;
+            self.memory.project().await?;
+            Ok((CpuTime::now() - start, ack.episode))
         };
         self.turns(episodes, turns, turn)
     }
 
     /// The CPU time that deriving heuristics takes so many times, each after one more episode, which is deleted again.
     ///
-    /// # Panics
-    /// When the store fails.
-    pub fn deriving(&self, episodes: &[Recording], turns: u64) -> Duration {
+    /// # Errors
+    /// The store's.
+    pub fn deriving(&self, episodes: &[Recording], turns: u64) -> Result<Duration> {
         let turn = async |episode| {
-            let ack = self.memory.record(episode).await.unwrap();
-            self.memory.project().await.unwrap();
+            let ack = self.memory.record(episode).await?;
+            self.memory.project().await?;
             let start = CpuTime::now();
-            self.memory.heuristics().await.unwrap();
-            (CpuTime::now() - start, ack.episode)
+            self.memory.heuristics().await?;
+            Ok((CpuTime::now() - start, ack.episode))
         };
         self.turns(episodes, turns, turn)
     }
 
     /// The CPU time that reading an episode takes so many times, each after it was recorded, which is undone again.
     ///
-    /// # Panics
-    /// When the store fails.
-    pub fn reading(&self, episodes: &[Recording], turns: u64) -> Duration {
+    /// # Errors
+    /// The store's.
+    pub fn reading(&self, episodes: &[Recording], turns: u64) -> Result<Duration> {
         let turn = async |episode| {
-            let ack = self.memory.record(episode).await.unwrap();
-            self.memory.project().await.unwrap();
+            let ack = self.memory.record(episode).await?;
+            self.memory.project().await?;
             let start = CpuTime::now();
-            drop(black_box(self.memory.episode(ack.episode).await.unwrap()));
-            (CpuTime::now() - start, ack.episode)
+            drop(black_box(self.memory.episode(ack.episode).await?));
+            Ok((CpuTime::now() - start, ack.episode))
         };
         self.turns(episodes, turns, turn)
     }
 
     /// The time that each of these tasks waits for `Memory::recall` of so many, when all have been recalled once before.
     ///
-    /// # Panics
-    /// When the store fails.
-    pub fn recalling(&self, tasks: &[Task], k: usize) -> Vec<Duration> {
+    /// # Errors
+    /// The store's.
+    pub fn recalling(&self, tasks: &[Task], k: usize) -> Result<Vec<Duration>> {
         self.runtime.block_on(async {
             let mut times = Vec::with_capacity(tasks.len());
             for round in 0..2 {
                 for task in tasks {
                     let start = Instant::now();
-                    let recalled = self.memory.recall(task, k).await.unwrap();
+                    let recalled = self.memory.recall(task, k).await?;
                     let time = start.elapsed();
                     drop(black_box(recalled));
                     times.extend((round > 0).then_some(time));
                 }
             }
-            times
+            Ok(times)
         })
     }
 
@@ -114,16 +118,16 @@ impl Experienced {
         &self,
         episodes: &[Recording],
         turns: u64,
-        turn: impl AsyncFn(Recording) -> (Duration, EpisodeId),
-    ) -> Duration {
+        turn: impl AsyncFn(Recording) -> Result<(Duration, EpisodeId)>,
+    ) -> Result<Duration> {
         self.runtime.block_on(async {
             let mut spent = Duration::ZERO;
             for (episode, _) in episodes.iter().cycle().zip(0..turns) {
-                let (time, id) = turn(episode.clone()).await;
+                let (time, id) = turn(episode.clone()).await?;
                 spent += time;
-                self.memory.delete(id).await.unwrap();
+                self.memory.delete(id).await?;
             }
-            spent
+            Ok(spent)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use memory_core::{Filter, Hit, Key, MemoryStore, Search};
+use memory_core::{Filter, Hit, Key, MemoryStore, Result, Search};
 
 use crate::Query;
 
@@ -55,12 +55,17 @@ impl Kind {
         Some(match self {
             Self::Vector => search.vector(vector),
             Self::Filtered => search.vector(vector).filter(domain(query)),
-            Self::Hybrid => search.vector(vector).text(query.text.as_str()),
+            Self::Hybrid => hybrid(query),
             Self::Words => search.text(query.text.as_str()),
             Self::Exact => search.vector(vector).exact(),
             Self::Scan => return None,
         })
     }
+}
+
+/// What a store is asked by words and by vector.
+pub fn hybrid(query: &Query) -> Search {
+    Search::new(Default::default()).k(K).vector(Some(query.vector.clone())).text(query.text.as_str())
 }
 
 fn domain(query: &Query) -> Filter {
@@ -69,11 +74,11 @@ fn domain(query: &Query) -> Filter {
 
 /// Searches by this request and reads the episodes found, those that are still there.
 ///
-/// # Panics
-/// When the store fails.
-pub async fn search_and_get(store: &(impl MemoryStore + ?Sized), search: &Search) -> Vec<Hit> {
-    let hits = store.search(search).await.unwrap();
+/// # Errors
+/// The store's.
+pub async fn search_and_get(store: &(impl MemoryStore + ?Sized), search: &Search) -> Result<Vec<Hit>> {
+    let hits = store.search(search).await?;
     let keys: Vec<Key> = hits.iter().map(|hit| hit.key.clone()).collect();
-    black_box(store.get(&keys).await.unwrap());
-    hits
+    black_box(store.get(&keys).await?);
+    Ok(hits)
 }

@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-#![expect(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 
 mod at_once;
 mod clocks;
@@ -18,7 +17,7 @@ pub use clocks::{CpuTime, by_cpu_time, by_wall_time};
 pub use corpus::{Corpus, Form, Query};
 pub use experienced::Experienced;
 pub use flat::FlatScan;
-pub use kind::{Kind, search_and_get};
+pub use kind::{Kind, hybrid, search_and_get};
 pub use progress::progress;
 pub use store_choice::{NoStore, StoreChoice};
 pub use trial::{Growth, Trial, quantile, resident};

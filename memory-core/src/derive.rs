@@ -32,7 +32,8 @@ const SURE: f64 = 0.9;
 /// Contexts of a domain that are looked at apart, the most frequent ones.
 const CONTEXTS: usize = 32;
 
-/// The heuristics that the habits of a scope support, best supported first.
+/// The heuristics that the habits of a scope support, best supported first; those that are contrary are to be [resolved](resolve)
+/// when it is known which are retired.
 pub(crate) fn derive(learner: &Learner, scope: &Scope, rows: &[Pattern], now: DateTime<Utc>) -> Vec<Heuristic> {
     let mut domains: BTreeMap<Option<&str>, Vec<&Pattern>> = BTreeMap::new();
     for row in rows {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::habit::{Habit, Window, contexts};
+use crate::pattern::{add_to_name, domain_in_names};
 use crate::statistics::{Contrast, Rate, difference, sequential_ratio};
 use crate::{LearnerId, Scope, Step, Support, Task};
 
@@ -171,21 +172,16 @@ impl Heuristic {
     ) -> Self {
         let advice = if contrast.log_odds > 0.0 { Advice::Do } else { Advice::Avoid };
         let advised = advice.to_string();
-        let domain = situation.domain.as_deref().map_or(&[0xFE][..], str::as_bytes);
-        let bytes = |text: &'_ String| text.as_bytes().to_vec();
+        let fields = [scope.as_str().as_bytes(), domain_in_names(situation.domain.as_deref()), advised.as_bytes()];
         let mut name = Vec::new();
-        // Every field ends in a byte that UTF-8 does not contain, every list in two; no domain is another one.
+        // After each list an empty field.
+        add_to_name(&mut name, fields.into_iter().chain([&[][..]]));
         for list in [
-            vec![scope.as_str().into(), domain.into(), advised.into()],
-            situation.context.iter().map(bytes).collect::<Vec<_>>(),
-            situation.unless.iter().map(bytes).collect(),
-            habit.after.iter().chain([&habit.tool]).map(bytes).collect(),
+            &mut situation.context.iter() as &mut dyn Iterator<Item = &String>,
+            &mut situation.unless.iter(),
+            &mut habit.after.iter().chain([&habit.tool]),
         ] {
-            for part in list {
-                name.extend(part);
-                name.push(0xFF);
-            }
-            name.push(0xFF);
+            add_to_name(&mut name, list.map(String::as_bytes).chain([&[][..]]));
         }
         Self {
             id: HeuristicId(Uuid::new_v5(learner.as_uuid(), &name)),

@@ -413,6 +413,20 @@ pub struct Pattern {
     pub branches: BTreeMap<String, Evidence>,
 }
 
+/// Adds fields to the name that an id is made of. Each ends in a byte that UTF-8 does not contain, so that no two lists of fields
+/// have one name.
+pub(crate) fn add_to_name<'a>(name: &mut Vec<u8>, fields: impl IntoIterator<Item = &'a [u8]>) {
+    for field in fields {
+        name.extend_from_slice(field);
+        name.push(0xFF);
+    }
+}
+
+/// What stands for a domain there: for none, another byte that UTF-8 does not contain.
+pub(crate) fn domain_in_names(domain: Option<&str>) -> &[u8] {
+    domain.map_or(&[0xFE], str::as_bytes)
+}
+
 impl Pattern {
     /// A pattern without evidence; its id is computed from the arguments.
     pub fn new(
@@ -424,16 +438,10 @@ impl Pattern {
         signature: Vec<String>,
     ) -> Self {
         let mut name = Vec::with_capacity(128);
-        // Every field ends in a byte that UTF-8 does not contain, so that no two signatures have one name; no domain is another one.
-        let domain_name = domain.as_deref().map_or(&[0xFE][..], str::as_bytes);
-        for field in [scope.as_str().as_bytes(), trust.as_str().as_bytes(), kind.as_str().as_bytes(), domain_name] {
-            name.extend_from_slice(field);
-            name.push(0xFF);
-        }
-        for part in &signature {
-            name.extend_from_slice(part.as_bytes());
-            name.push(0xFF);
-        }
+        let domain_name = domain_in_names(domain.as_deref());
+        let fields = [scope.as_str().as_bytes(), trust.as_str().as_bytes(), kind.as_str().as_bytes(), domain_name];
+        add_to_name(&mut name, fields);
+        add_to_name(&mut name, signature.iter().map(String::as_bytes));
         let mut id = *Uuid::new_v5(&learner.0, &name).as_bytes();
         id[..4].copy_from_slice(&prefix_of(&scope).to_be_bytes());
         let id = PatternId(uuid::Builder::from_custom_bytes(id).into_uuid());

@@ -148,10 +148,10 @@ impl Recollection {
     /// As [`to_prompt`](Self::to_prompt), with tokens as this counter counts them.
     pub fn to_prompt_with(&self, budget: usize, counter: &dyn TokenCounter) -> Prompt {
         let mut packing = Packing::new(budget, counter);
-        let mut beside_others: HashSet<NoteId> = HashSet::new();
         if self.withheld {
             return packing.finish();
         }
+        let mut offered_beside: HashSet<NoteId> = HashSet::new();
         let advice = self.advice.iter().enumerate().map(|(record, one)| Line::advice(record, one));
         let pitfalls = self.pitfalls.iter().enumerate().map(|(record, one)| Line::pitfall(record, one));
         let notes = self.notes.iter().enumerate().map(|(record, one)| Line::note(record, one));
@@ -169,7 +169,7 @@ impl Recollection {
                     let recalled = |turn: &Note| self.notes.iter().any(|one| one.note.id == turn.id);
                     // A turn may stand beside two that were recalled.
                     let beside =
-                        (1..).zip(&note.around).filter(|(_, turn)| !recalled(turn) && beside_others.insert(turn.id));
+                        (1..).zip(&note.around).filter(|(_, turn)| !recalled(turn) && offered_beside.insert(turn.id));
                     beside.for_each(|(number, turn)| packing.offer(Line::beside(record, number, note, turn)));
                 }
                 _ => {}

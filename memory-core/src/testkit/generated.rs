@@ -254,7 +254,7 @@ pub async fn log(store: &dyn MemoryStore) -> Vec<(Version, Arc<Episode>)> {
     logged.collect()
 }
 
-/// What is to be known of these episodes, by the definition of knowledge, in as few words as possible.
+/// What is to be known of these episodes: the definition of knowledge, in as few words as possible.
 pub fn fold<'a, E: Borrow<Episode> + 'a>(episodes: impl IntoIterator<Item = &'a E>) -> Vec<Pattern> {
     let mut patterns: BTreeMap<PatternId, Pattern> = BTreeMap::new();
     for observed in episodes.into_iter().flat_map(|episode| Learner::default().observe(episode.borrow())) {

@@ -419,6 +419,24 @@ async fn of_contrary_advice_the_better_one_is_shown_with_its_probability() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_outdone_is_shown_when_the_better_one_is_retired() {
+    let memory = learned(beginnings([("plan", 5), ("test", 3), ("guess", 0)])).await;
+    let of = async |habit: &str| find(&memory.heuristics().await.unwrap(), habit).unwrap().clone();
+    let (plan, test) = ("plan right after the start", "test right after the start");
+    assert_eq!(of(test).await.standing, Standing::Outdone);
+    let said = |plan: &Heuristic| {
+        let mut recording = shown(plan.id, true, true);
+        recording.receipt.as_mut().unwrap().feedback.insert(plan.id, Feedback::Harmful);
+        recording
+    };
+    let harmful = said(&of(plan).await);
+    record_all(&memory, [harmful.clone(), harmful.clone(), harmful]).await;
+    assert_eq!(of(plan).await.standing, Standing::Retired);
+    let test = of(test).await;
+    assert_eq!((test.standing, test.rival), (Standing::Active, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_memory_believes_nothing() {
     let memory = fresh().await;
     assert_eq!((memory.heuristics().await.unwrap(), memory.playbooks().await.unwrap()), (vec![], vec![]));

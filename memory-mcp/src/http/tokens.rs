@@ -3,8 +3,8 @@
 //! ```toml
 //! [[token]]
 //! name = "ci"                       # for logs and rates
-//! hash = "9f86d081884c7d65…"        # SHA-256 of the token, in hexadecimal; or token = "…" itself
-//! scope = "acme/coder"              # all that it reaches
+//! hash = "…"                        # SHA-256 of the token, in hexadecimal; or token = "…" itself
+//! scope = "acme/coder"              # all that it reaches, but for notes of the scopes above
 //! right = "write"                   # read, write or admin
 //! trust = "untrusted"               # how far what it tells is trusted; trusted if absent
 //! expires_at = 2027-01-01T00:00:00Z # never if absent

@@ -48,7 +48,7 @@ impl Export {
     fn episodes(&self, corpus: &Corpus) -> Result<Truth, AnyError> {
         let mut files = Files::create(&self.folder, "episodes")?;
         let mut truth = Truth::default();
-        let bar = progress("writing episodes", self.episodes)?;
+        let bar = progress("writing episodes", self.episodes);
         for place in 0..self.episodes {
             let logged = corpus.episode(place, Form::Whole);
             let vector = logged.vector.as_ref().ok_or("an episode has no vector")?;

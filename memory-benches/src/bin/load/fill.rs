@@ -56,7 +56,7 @@ impl Fill {
     /// Adds what is missing, and learns from it.
     pub(crate) async fn fill(&self, memory: &Memory, corpus: &Corpus) -> Result<(), AnyError> {
         let missing = self.missing(memory, corpus).await?;
-        let bar = progress(format!("filling {}", self.store), u32::try_from(missing.len())?)?;
+        let bar = progress(format!("filling {}", self.store), u32::try_from(missing.len())?);
         for start in missing.clone().step_by(usize::try_from(MADE)?) {
             let lot = Lot::new(corpus, start..missing.end.min(start + MADE));
             import(memory, lot.episodes, TOGETHER, |count| bar.inc(count)).await?;

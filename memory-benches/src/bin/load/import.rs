@@ -110,7 +110,7 @@ impl Import {
 
     pub(crate) fn run(&self, syncs: &Syncs) -> Result<(), AnyError> {
         let mut rounds = Rounds::new(&self.store, self.seed, syncs)?;
-        let bar = progress("importing", self.episodes)?;
+        let bar = progress("importing", self.episodes);
         let mut by_round = Vec::new();
         for places in shares(self.episodes, self.rounds) {
             let (stored_before, records) = (places.start, u32::try_from(places.len())?);

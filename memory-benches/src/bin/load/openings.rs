@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use memory_benches::{Kind, Query, StoreChoice, search_and_get};
+use memory_benches::{Query, StoreChoice, hybrid, search_and_get};
 use memory_core::{MemoryStore as _, Task};
 
 use crate::AnyError;
@@ -52,10 +52,10 @@ impl Openings {
 }
 
 async fn to_first_search(store: &StoreChoice, query: &Query) -> Result<Duration, AnyError> {
-    let search = Kind::Hybrid.search(query).ok_or("a search by words and vector asks a store")?;
+    let search = hybrid(query);
     let start = Instant::now();
     let store = store.open().await?;
-    black_box(search_and_get(&store, &search).await);
+    black_box(search_and_get(&store, &search).await?);
     let took = start.elapsed();
     store.close().await?;
     Ok(took)

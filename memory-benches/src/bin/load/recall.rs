@@ -108,7 +108,7 @@ impl Recall {
     }
 
     fn truth(&self, corpus: &Corpus) -> Result<Truth, AnyError> {
-        let bar = progress("making right answers", self.episodes)?;
+        let bar = progress("making right answers", self.episodes);
         let mut truth = Truth::default();
         for place in 0..self.episodes {
             truth.add(corpus, place);

@@ -133,7 +133,7 @@ impl Record {
 
     pub(crate) fn run(&self, syncs: &Syncs) -> Result<(), AnyError> {
         let mut rounds = Rounds::new(&self.store, self.seed, syncs)?;
-        let bar = progress("recording", self.episodes)?;
+        let bar = progress("recording", self.episodes);
         let (mut by_round, mut all) = (Vec::new(), Written::default());
         for places in shares(self.episodes, self.rounds) {
             let stored_before = places.start;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memory_benches::{Corpus, Kind, Query, StoreChoice, search_and_get};
+use memory_benches::{Corpus, StoreChoice, hybrid, search_and_get};
 use memory_core::{Memory, MemoryBuilder, Search, StepDurability, StoreHealth};
 
 use crate::AnyError;
@@ -13,6 +13,7 @@ use crate::embedder::Given;
 pub(crate) struct Subject {
     choice: StoreChoice,
     embedder: Arc<Given>,
+    /// By words and vector, so that both must be indexed.
     search: Search,
     /// What is not closed between rounds.
     kept: Option<Memory>,
@@ -38,7 +39,7 @@ impl Subject {
             Some(memory) => memory,
             None => self.build().await?,
         };
-        self.search(&memory).await;
+        self.search(&memory).await?;
         Ok(memory)
     }
 
@@ -62,8 +63,7 @@ impl Subject {
     /// Waits until everything is learned and indexed.
     pub(crate) async fn settle(&self, memory: &Memory) -> Result<(), AnyError> {
         learn_all(memory).await?;
-        self.search(memory).await;
-        Ok(())
+        self.search(memory).await
     }
 
     /// Closes the memory, or keeps it if closing would lose it.
@@ -75,8 +75,9 @@ impl Subject {
         Ok(())
     }
 
-    async fn search(&self, memory: &Memory) {
-        search_and_get(memory.store(), &self.search).await;
+    async fn search(&self, memory: &Memory) -> Result<(), AnyError> {
+        search_and_get(memory.store(), &self.search).await?;
+        Ok(())
     }
 }
 
@@ -93,9 +94,4 @@ pub(crate) async fn learn_all(memory: &Memory) -> Result<(), AnyError> {
 /// All memories that are measured learn alike.
 pub(crate) fn builder(embedder: &Arc<Given>) -> MemoryBuilder {
     Memory::builder().embedder(Arc::clone(embedder)).seed(1)
-}
-
-/// By words and vector, so that both must be indexed.
-fn hybrid(query: &Query) -> Search {
-    Kind::Hybrid.search(query).unwrap_or_else(|| Search::new(Default::default()).vector(Some(query.vector.clone())))
 }

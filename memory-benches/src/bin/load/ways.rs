@@ -45,12 +45,12 @@ pub(crate) async fn ask(
     rounds: u32,
 ) -> Result<[Asked; KINDS.len()], AnyError> {
     let mut all = KINDS.map(|kind| Asked { kind, times: Vec::new(), found: Vec::new() });
-    let bar = progress("searching", rounds * u32::try_from(queries.len())?)?;
+    let bar = progress("searching", rounds * u32::try_from(queries.len())?);
     let numbered: Vec<(usize, &Query)> = queries.iter().enumerate().collect();
     for round in 0..rounds {
         for block in numbered.chunks(BLOCK) {
             for asked in &mut all {
-                asked.take_turn(store, truth, block, round == 0).await;
+                asked.take_turn(store, truth, block, round == 0).await?;
             }
             bar.inc(u64::try_from(block.len())?);
         }
@@ -60,31 +60,43 @@ pub(crate) async fn ask(
 }
 
 impl Asked {
-    async fn take_turn(&mut self, store: &dyn MemoryStore, truth: &Truth, block: &[(usize, &Query)], first: bool) {
+    async fn take_turn(
+        &mut self,
+        store: &dyn MemoryStore,
+        truth: &Truth,
+        block: &[(usize, &Query)],
+        first: bool,
+    ) -> Result<(), AnyError> {
         let mut asked = block.iter().filter(|(_, query)| self.kind.asks(query)).peekable();
         if let Some((_, query)) = asked.peek() {
             // What the turn before has driven out of the caches is no cost of this one.
-            self.search(store, truth, query).await;
+            self.search(store, truth, query).await?;
         }
         let start = Instant::now();
         for (number, query) in asked.take_while(|_| start.elapsed() < TURN) {
-            let (time, found) = self.search(store, truth, query).await;
+            let (time, found) = self.search(store, truth, query).await?;
             self.times.push(time);
             self.found.extend(first.then_some((*number, found)));
         }
+        Ok(())
     }
 
-    async fn search(&self, store: &dyn MemoryStore, truth: &Truth, query: &Query) -> (Duration, Vec<Hit>) {
+    async fn search(
+        &self,
+        store: &dyn MemoryStore,
+        truth: &Truth,
+        query: &Query,
+    ) -> Result<(Duration, Vec<Hit>), AnyError> {
         let search = self.kind.search(query);
         let start = Instant::now();
         let found = match &search {
-            Some(search) => search_and_get(store, search).await,
+            Some(search) => search_and_get(store, search).await?,
             None => {
                 black_box(truth.scan(query));
                 Vec::new()
             }
         };
-        (start.elapsed(), found)
+        Ok((start.elapsed(), found))
     }
 
     fn way(&mut self, scan: Duration, truth: &Truth, queries: &[Query]) -> Way {

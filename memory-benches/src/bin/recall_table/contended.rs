@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use memory_benches::{Corpus, Form, Kind, Trial, search_and_get};
+use memory_benches::{Corpus, Form, Trial, hybrid, search_and_get};
 use memory_core::{Batch, InMemoryStore, MemoryStore, Record, Search};
 
 use crate::AnyError;
@@ -32,10 +32,10 @@ pub(crate) struct Contended {
 /// can. Every task lets the others have their turn after each call, as those that wait for something do.
 pub(crate) fn measure(corpus: &Corpus, advance: impl Fn()) -> Result<Contended, AnyError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).build()?;
-    let searches: Vec<Search> = corpus.queries().iter().filter_map(|query| Kind::Hybrid.search(query)).collect();
+    let searches: Vec<Search> = corpus.queries().iter().map(hybrid).collect();
     runtime.block_on(async {
-        let mut trial = Trial::new(Form::Whole).await;
-        trial.grow(corpus, STORED, advance).await;
+        let mut trial = Trial::new(Form::Whole).await?;
+        trial.grow(corpus, STORED, advance).await?;
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -53,19 +53,19 @@ pub(crate) fn measure(corpus: &Corpus, advance: impl Fn()) -> Result<Contended, 
         for writer in writers {
             writer.await??;
         }
-        Ok(Contended { times: times?, writes_a_second: meanwhile as f64 / span })
+        Ok(Contended { times: times??, writes_a_second: meanwhile as f64 / span })
     })
 }
 
-async fn search(store: InMemoryStore, searches: Vec<Search>) -> Vec<Duration> {
+async fn search(store: InMemoryStore, searches: Vec<Search>) -> memory_core::Result<Vec<Duration>> {
     let mut times = Vec::with_capacity(SEARCHES);
     for search in searches.iter().cycle().take(SEARCHES) {
         let start = Instant::now();
-        search_and_get(&store, search).await;
+        search_and_get(&store, search).await?;
         times.push(start.elapsed());
         tokio::task::yield_now().await;
     }
-    times
+    Ok(times)
 }
 
 /// Puts the next record, and deletes the one that was put half a round before.

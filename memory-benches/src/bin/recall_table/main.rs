@@ -134,16 +134,16 @@ fn run(arguments: &Arguments) -> Result<(), AnyError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let measured = runtime.block_on(async {
         // The smaller trial stays until the end: memory that it gave back would hide what the next one takes.
-        let mut whole = Trial::new(Form::Whole).await;
+        let mut whole = Trial::new(Form::Whole).await?;
         let mut measured = measure(&mut whole, &corpus, &sizes, arguments.rounds).await?;
         if arguments.million {
-            let mut reduced = Trial::new(Form::Reduced).await;
+            let mut reduced = Trial::new(Form::Reduced).await?;
             measured.extend(measure(&mut reduced, &corpus, &[1_000_000], arguments.rounds).await?);
         }
         Ok::<_, AnyError>(measured)
     })?;
     let memory_recall = memory_recall(&corpus)?;
-    let bar = progress("store to write", contended::STORED)?;
+    let bar = progress("store to write", contended::STORED);
     let Contended { mut times, writes_a_second } = contended::measure(&corpus, || bar.inc(1))?;
     bar.finish_and_clear();
     let while_others_write = Waited::new(contended::STORED, &mut times);
@@ -168,14 +168,14 @@ async fn measure(trial: &mut Trial, corpus: &Corpus, sizes: &[u32], rounds: u32)
     let queries = corpus.queries();
     let (mut measured, mut resident_bytes) = (Vec::new(), Some(0));
     for size in sizes {
-        let bar = progress(format!("storing {size}"), size - trial.size())?;
-        let mut growth = trial.grow(corpus, *size, || bar.inc(1)).await;
+        let bar = progress(format!("storing {size}"), size - trial.size());
+        let mut growth = trial.grow(corpus, *size, || bar.inc(1)).await?;
         bar.finish_and_clear();
         resident_bytes = resident_bytes.zip(growth.resident).map(|(before, more)| before + more);
-        let (stats, snapshot) = trial.index();
+        let (stats, snapshot) = trial.index()?;
         let mut openings = Vec::new();
         for query in queries.iter().take(OPENINGS) {
-            openings.push(trial.opening(&snapshot, query).await);
+            openings.push(trial.opening(&snapshot, query).await?);
         }
         measured.push(Measured {
             episodes: *size,
@@ -194,7 +194,7 @@ async fn measure(trial: &mut Trial, corpus: &Corpus, sizes: &[u32], rounds: u32)
 /// Measures all ways of searching, which take turns.
 async fn ways(trial: &Trial, queries: &[Query], rounds: u32) -> Result<Vec<Way>, AnyError> {
     let mut times = Kind::ALL.map(|kind| (kind, Vec::new()));
-    let bar = progress(format!("searching {}", trial.size()), rounds * Corpus::QUERIES)?;
+    let bar = progress(format!("searching {}", trial.size()), rounds * Corpus::QUERIES);
     for block in (0..rounds).flat_map(|_| queries.chunks(BLOCK)) {
         for (kind, times) in &mut times {
             // An exact search takes as long as it must: a few are enough.
@@ -202,10 +202,10 @@ async fn ways(trial: &Trial, queries: &[Query], rounds: u32) -> Result<Vec<Way>,
             let asked = || block.iter().filter(|query| kind.asks(query)).take(most);
             if let Some(first) = asked().next() {
                 // What the turn before has driven out of the caches is no cost of this one.
-                trial.time(*kind, first).await;
+                trial.time(*kind, first).await?;
             }
             for query in asked() {
-                times.push(trial.time(*kind, query).await);
+                times.push(trial.time(*kind, query).await?);
             }
         }
         bar.inc(u64::try_from(block.len())?);
@@ -217,24 +217,24 @@ async fn ways(trial: &Trial, queries: &[Query], rounds: u32) -> Result<Vec<Way>,
     for (kind, mut times) in times {
         let of_the_scan = quantile(&mut times, 500).as_secs_f64() / scan.as_secs_f64();
         let waited = Waited::new(trial.size(), &mut times);
-        ways.push(Way { name: kind.as_str(), waited, recall: trial.recall(kind, queries).await, of_the_scan });
+        ways.push(Way { name: kind.as_str(), waited, recall: trial.recall(kind, queries).await?, of_the_scan });
     }
     Ok(ways)
 }
 
 fn memory_recall(corpus: &Corpus) -> Result<Waited, AnyError> {
     const K: usize = 10;
-    let bar = progress("remembering", REMEMBERED)?;
+    let bar = progress("remembering", REMEMBERED);
     let episodes = (0..REMEMBERED).map(|place| {
         bar.inc(1);
         Recording::from(&*corpus.episode(place, Form::Whole).episode)
     });
     let store = async || Box::new(InMemoryStore::new()) as Box<dyn MemoryStore>;
-    let experienced = Experienced::new(store, episodes);
+    let experienced = Experienced::new(store, episodes)?;
     bar.finish_and_clear();
     let task = |query: &Query| query.domain.iter().fold(Task::new(&query.text), |task, domain| task.domain(*domain));
     let tasks: Vec<Task> = corpus.queries().iter().map(task).collect();
-    Ok(Waited::new(REMEMBERED, &mut experienced.recalling(&tasks, K)))
+    Ok(Waited::new(REMEMBERED, &mut experienced.recalling(&tasks, K)?))
 }
 
 fn print(out: &mut impl Write, report: &Report) -> Result<(), AnyError> {

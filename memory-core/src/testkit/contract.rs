@@ -311,13 +311,13 @@ mod tests {
     #[test]
     fn the_list_names_every_behaviour() {
         let sources = [
-            include_str!("batches.rs"),
-            include_str!("concurrency.rs"),
-            include_str!("feed.rs"),
-            include_str!("lifecycle.rs"),
-            include_str!("records.rs"),
-            include_str!("scans.rs"),
-            include_str!("searches.rs"),
+            include_str!("contract/batches.rs"),
+            include_str!("contract/concurrency.rs"),
+            include_str!("contract/feed.rs"),
+            include_str!("contract/lifecycle.rs"),
+            include_str!("contract/records.rs"),
+            include_str!("contract/scans.rs"),
+            include_str!("contract/searches.rs"),
         ];
         let lines = sources.iter().flat_map(|source| source.lines());
         let written: Vec<&str> = lines
