@@ -18,6 +18,7 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ServerHandler, model};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::operations::{Effect, TOOLS, Tool};
 use crate::service::{Caller, Refusal};
@@ -88,16 +89,23 @@ fn error(error: &Error) -> ErrorData {
     }
 }
 
-/// Says that a call goes on, for as long as this is polled.
-async fn tell_progress(context: &RequestContext<RoleServer>) {
-    let Some(token) = context.meta.get_progress_token() else { return std::future::pending().await };
+/// Waits for what a call answers. Whoever wants to know is told that it goes on: at once, then every second, never
+/// after the answer.
+async fn answer<T>(mut call: JoinHandle<T>, context: &RequestContext<RoleServer>) -> Result<T, ErrorData> {
+    let token = context.meta.get_progress_token();
     for seconds in 0_u32.. {
-        let progress = ProgressNotificationParam::new(token.clone(), seconds.into());
-        let progress = progress.with_message(format!("working, {seconds} s"));
-        // Whoever is gone needs no progress.
-        let _ = context.peer.notify_progress(progress).await;
-        tokio::time::sleep(PROGRESS).await;
+        if let Some(token) = &token {
+            let progress = ProgressNotificationParam::new(token.clone(), seconds.into());
+            // Awaited, or the answer could overtake it. Whoever is gone needs no progress.
+            let _ = context.peer.notify_progress(progress.with_message(format!("working, {seconds} s"))).await;
+        }
+        tokio::select! {
+            done = &mut call => return done.map_err(|_| ErrorData::internal_error("the call ended without an answer", None)),
+            () = context.ct.cancelled() => return Err(ErrorData::internal_error("the call was cancelled", None)),
+            () = tokio::time::sleep(PROGRESS) => {}
+        }
     }
+    Err(ErrorData::internal_error("the call took too long", None))
 }
 
 impl ServerHandler for McpServer {
@@ -139,11 +147,7 @@ impl ServerHandler for McpServer {
             return Err(ErrorData::invalid_params(message, None));
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        let result = tokio::select! {
-            done = tool.begin(arguments, caller) => done.map_err(|_| ErrorData::internal_error("the call ended without an answer", None))?,
-            () = tell_progress(&context) => return Err(ErrorData::internal_error("the call took too long", None)),
-            () = context.ct.cancelled() => return Err(ErrorData::internal_error("the call was cancelled", None)),
-        };
+        let result = answer(tool.begin(arguments, caller), &context).await?;
         Ok(match result {
             Ok(reply) => {
                 let mut result = CallToolResult::success(vec![ContentBlock::text(reply.text)]);
