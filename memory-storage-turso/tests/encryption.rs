@@ -7,13 +7,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{Backwards, id, place, put, simple};
-use memory_core::testkit::process;
+use common::{Backwards, episode, id, logged, moment, place, put, simple};
+use memory_core::testkit::{process, samples};
 use memory_core::{
     Error, ErrorKind, Key, Memory, MemoryStore, MemoryStoreExt, NewNote, Outcome, RecordKind, Recording, Scan, Scope,
     Search, Step, Task,
 };
-use memory_storage_turso::{EncryptionKey, TursoConfig, TursoStore};
+use memory_storage_turso::{EncryptionKey, TenantFolder, Tenants, TursoConfig, TursoStore};
 
 /// A word that stands in episodes and notes, and nowhere else.
 const MARKER: &str = "Quetzalcoatl";
@@ -209,6 +209,26 @@ async fn the_key_stands_in_no_message() {
         let text = text.to_lowercase();
         assert!(!["171", "abab", "172", "acac"].iter().any(|part| text.contains(part)), "{text}");
     }
+}
+
+#[tokio::test]
+async fn each_tenant_may_have_a_key_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let [acme, unknown] = ["acme", "unknown"].map(samples::scope);
+    let config = |tenant: &str| match tenant {
+        "unknown" => Err(Error::new(ErrorKind::NotFound, "there is no key of this tenant")),
+        name => Ok(with_key(name.as_bytes()[0])),
+    };
+    let tenants = Tenants::new(TenantFolder::with_settings(folder.path(), config), 8).unwrap();
+    let task = episode(1, &acme, Task::new("a task"), Outcome::success("done"), moment(0));
+    put(&tenants.store(&acme).await.unwrap(), logged(task, None)).await;
+    assert_eq!(tenants.store(&unknown).await.unwrap_err().kind(), ErrorKind::NotFound);
+    tenants.close().await.unwrap();
+    let file = tenants.place().file(&acme);
+    let error = TursoStore::open_with(&file, config("other").unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign);
+    let store = open(&file, config("acme").unwrap()).await;
+    assert!(store.get_one(Key::Episode(id(1))).await.unwrap().is_some());
 }
 
 #[cfg(feature = "remote")]

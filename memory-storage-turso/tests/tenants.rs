@@ -372,22 +372,3 @@ async fn closing_ends_all_of_them() {
     assert_eq!((tenants.stats().open, tenants.stats().closed), (0, 2));
     assert_eq!(tenants.list().await.unwrap(), ["acme", "other"]);
 }
-
-#[cfg(feature = "encryption")]
-#[tokio::test]
-async fn each_tenant_may_have_a_key_of_its_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = |tenant: &str| match tenant {
-        "unknown" => Err(Error::new(ErrorKind::NotFound, "there is no key of this tenant")),
-        name => Ok(memory_storage_turso::EncryptionKey::new([name.as_bytes()[0]; 32])),
-    };
-    let settings = move |tenant: &str| Ok(TursoConfig::default().with_encryption_key(key(tenant)?));
-    let tenants = Tenants::new(TenantFolder::with_settings(folder.path(), settings), 8).unwrap();
-    put(&tenants.store(&scope("acme")).await.unwrap(), of("acme", 1)).await;
-    refused(tenants.store(&scope("unknown")).await, ErrorKind::NotFound, "no key");
-    tenants.close().await.unwrap();
-    let file = tenants.place().file(&scope("acme"));
-    let with_key = |tenant| TursoConfig::default().with_encryption_key(key(tenant).unwrap());
-    assert_eq!(TursoStore::open_with(&file, with_key("other")).await.unwrap_err().kind(), ErrorKind::Foreign);
-    assert!(has(&TursoStore::open_with(&file, with_key("acme")).await.unwrap(), 1).await);
-}

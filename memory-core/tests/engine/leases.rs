@@ -147,6 +147,23 @@ async fn a_renewal_leaves_alone_what_another_has_taken() {
     kept.complete(Outcome::success("")).await.unwrap();
 }
 
+/// Also when the answer to handing over was lost, so that the engine does not know of it.
+#[tokio::test(start_paused = true)]
+async fn what_was_handed_over_is_not_renewed() {
+    for answered in [true, false] {
+        let (store, clock, one, other) = two().await;
+        let mut open = opened(&one).await;
+        if !answered {
+            store.script_next(Operation::Commit, Fault::After(lost()));
+        }
+        assert_eq!(open.hand_over().await.is_ok(), answered);
+        pass(&clock, 201).await;
+        assert_eq!(record_of(&one, open.id()).await.lease, None);
+        assert_eq!(job(&one, "leases").await.queue, 0);
+        other.resume(open.id()).await.unwrap();
+    }
+}
+
 /// The write comes before the renewal has noticed.
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_was_replaced_cannot_write() {

@@ -43,7 +43,7 @@ pub(crate) enum Fresh {
 
 impl Fresh {
     pub(crate) fn for_contract() -> Self {
-        // Servers refuse values of more than 4 MB; `tests/remote.rs` checks how.
+        // Servers refuse values of more than 4 MB; `tests/server/remote.rs` checks how.
         const BEYOND_A_SERVER: &str = "returns_the_largest_episode";
         let test = std::thread::current().name().unwrap_or_default().to_owned();
         if test.ends_with(BEYOND_A_SERVER) {

@@ -1,9 +1,8 @@
 //! The store in memory is the reference: the same batches must give the same answers here.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod common;
-
-use common::{Dice, WORDS, generated, generated_note, id, moment, note_id, place, put_space, text, vector, zeros};
+use crate::common::{
+    Dice, WORDS, generated, generated_note, id, moment, note_id, place, put_space, text, vector, zeros,
+};
 use memory_core::{
     Batch, Filter, Hit, InMemoryStore, Key, MemoryStore, MemoryStoreExt, NoteFilter, NoteKind, Record, RecordKind,
     Scan, Scope, Search, Stored, Trust, Verdict,
@@ -179,9 +178,9 @@ async fn counts_are_exact_after_replacing_deleting_emptying_and_refilling() {
     let (_folder, path) = place();
     let (memory, turso) = both(&path, 500).await;
     turso.close().await.unwrap();
-    common::assert_sound(&path).await;
-    assert_eq!(common::number(&path, "SELECT count(*) FROM scopes").await, 2);
-    let last = common::number(&path, "SELECT max(id) FROM scopes").await;
+    crate::common::assert_sound(&path).await;
+    assert_eq!(crate::common::number(&path, "SELECT count(*) FROM scopes").await, 2);
+    let last = crate::common::number(&path, "SELECT max(id) FROM scopes").await;
     // Deleting everything leaves nothing behind but the tombstones.
     let turso = TursoStore::open(&path).await.unwrap();
     let mut all = turso.scan_all(Scan::new(RecordKind::Episode)).await.unwrap();
@@ -193,7 +192,7 @@ async fn counts_are_exact_after_replacing_deleting_emptying_and_refilling() {
     for table in
         ["episodes", "notes", "vectors", "scopes", "episode_index", "note_index", "words_postings", "words_tokens"]
     {
-        assert_eq!(common::number(&path, &format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
+        assert_eq!(crate::common::number(&path, &format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
     // The scopes come again, one record in each batch, of which some are replaced in another scope.
     let turso = TursoStore::open(&path).await.unwrap();
@@ -209,7 +208,7 @@ async fn counts_are_exact_after_replacing_deleting_emptying_and_refilling() {
         }
     }
     turso.close().await.unwrap();
-    common::assert_sound(&path).await;
+    crate::common::assert_sound(&path).await;
     let again = format!("SELECT count(*) FROM scopes WHERE id > {last}");
-    assert_eq!(common::number(&path, &again).await, 2, "no scope has the id of one that was there");
+    assert_eq!(crate::common::number(&path, &again).await, 2, "no scope has the id of one that was there");
 }

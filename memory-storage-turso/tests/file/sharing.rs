@@ -1,14 +1,11 @@
 //! Several stores, threads and processes on one file.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Child;
 use std::time::Duration;
 
-use common::{id, place, put, simple};
+use crate::common::{id, place, put, simple};
 use memory_core::testkit::process;
 use memory_core::{
     Batch, ErrorKind, Key, LearnerId, MemoryStore, MemoryStoreExt, Record, RecordKind, Scan, Version, Watermark,
@@ -110,7 +107,7 @@ async fn a_new_file_can_be_opened_by_many_at_once() {
             stores.push(store.await.unwrap());
         }
         assert_eq!(stores[0].health().await.unwrap().episodes, 6);
-        assert_eq!(common::number(&path, "SELECT count(*) FROM migrations").await, 1);
+        assert_eq!(crate::common::number(&path, "SELECT count(*) FROM migrations").await, 1);
     }
 }
 
@@ -146,7 +143,7 @@ async fn processes_share_a_new_file() {
     if process::is_child() {
         return commit_in_child().await;
     }
-    let (test, (_folder, path)) = ("processes_share_a_new_file", place());
+    let (test, (_folder, path)) = ("sharing::processes_share_a_new_file", place());
     let children: Vec<Child> = ["0", "1000", "2000", "3000"]
         .map(|first| process::spawn(test, &[("STORE", path.to_str().unwrap()), ("FIRST", first), ("COUNT", "50")]))
         .into();
@@ -167,7 +164,7 @@ async fn what_a_killed_process_had_acknowledged_is_there() {
     }
     let (_folder, path) = place();
     let variables = [("STORE", path.to_str().unwrap()), ("FIRST", "0"), ("COUNT", "1000000")];
-    let mut child = process::spawn("what_a_killed_process_had_acknowledged_is_there", &variables);
+    let mut child = process::spawn("sharing::what_a_killed_process_had_acknowledged_is_there", &variables);
     let mut committed = BufReader::new(child.stdout.take().unwrap())
         .lines()
         .filter(|line| line.as_ref().unwrap().starts_with("committed"));

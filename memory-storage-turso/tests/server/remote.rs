@@ -1,8 +1,4 @@
 //! A store over a server: what it does when the server or the way there fails, and what its calls cost.
-#![cfg(feature = "remote")]
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::sqld::{Sqld, Wire};
-use common::{
+use crate::common::sqld::{Sqld, Wire};
+use crate::common::{
     Backwards, Dice, assert_sound, episode, fold, generated, generated_note, id, log, logged, moment, note_id, place,
     put, put_space, simple, sql, vector,
 };
@@ -309,19 +305,20 @@ async fn nothing_is_lost_or_counts_twice(test: &str, writers: usize) {
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_the_server_is_killed_and_nothing_counts_twice() {
-    let test = "nothing_acknowledged_is_lost_when_the_server_is_killed_and_nothing_counts_twice";
+    let test = "remote::nothing_acknowledged_is_lost_when_the_server_is_killed_and_nothing_counts_twice";
     nothing_is_lost_or_counts_twice(test, 1).await;
 }
 
 #[tokio::test]
 async fn nothing_acknowledged_by_two_processes_is_lost_when_the_server_is_killed() {
-    nothing_is_lost_or_counts_twice("nothing_acknowledged_by_two_processes_is_lost_when_the_server_is_killed", 2).await;
+    let test = "remote::nothing_acknowledged_by_two_processes_is_lost_when_the_server_is_killed";
+    nothing_is_lost_or_counts_twice(test, 2).await;
 }
 
 /// The processes are killed, and the server goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_can_be_killed_while_they_record_over_a_server() {
-    let test = "two_processes_can_be_killed_while_they_record_over_a_server";
+    let test = "remote::two_processes_can_be_killed_while_they_record_over_a_server";
     let open_url =
         async |url: &Path| TursoStore::open_remote(url.to_str().unwrap(), RemoteConfig::default()).await.unwrap();
     let kill = async |url: &Path| {
@@ -336,7 +333,7 @@ async fn two_processes_can_be_killed_while_they_record_over_a_server() {
     assert_server_sound(server).await;
 }
 
-const TWO_PROCESSES: &str = "two_processes_share_a_server";
+const TWO_PROCESSES: &str = "remote::two_processes_share_a_server";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_share_a_server() {

@@ -1,10 +1,6 @@
 //! The contract of stores and the invariants of learning, over a server.
-#![cfg(feature = "remote")]
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod common;
-
-use common::sqld::{Fresh, Sqld};
+use crate::common::sqld::{Fresh, Sqld};
 use memory_core::{InMemoryStore, MemoryStore};
 use memory_storage_turso::{RemoteConfig, TursoStore};
 

@@ -1,7 +1,4 @@
 //! Files that move to another vector space: while they are used, and while processes are killed.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Backwards, assert_sound, id, log, number, place, sql};
+use crate::common::{Backwards, assert_sound, id, log, number, place, sql};
 use memory_core::testkit::invariants::stored_patterns;
 use memory_core::testkit::process;
 use memory_core::{
@@ -99,8 +96,14 @@ async fn refuses_vectors(memory: &Memory, store: &Arc<dyn MemoryStore>, before: 
     let vector = HashEmbedder::new().embed(Role::Query, &["login"]).await.unwrap().remove(0);
     let search = Search::new(Scope::default()).vector(Some(vector));
     assert_eq!(kind(store.search(&search).await), ErrorKind::SpaceMismatch);
-    let episode = common::episode(7_777, &Scope::default(), Task::new("x"), Outcome::success(""), common::moment(0));
-    let batch = memory_core::Batch::new().put(common::logged(episode, Some(common::vector("x").await)));
+    let episode = crate::common::episode(
+        7_777,
+        &Scope::default(),
+        Task::new("x"),
+        Outcome::success(""),
+        crate::common::moment(0),
+    );
+    let batch = memory_core::Batch::new().put(crate::common::logged(episode, Some(crate::common::vector("x").await)));
     assert_eq!(kind(store.commit(&batch).await), ErrorKind::SpaceMismatch);
     assert_eq!(kind(store.get_one(Key::Episode(id(1))).await), ErrorKind::SpaceMismatch);
     assert_eq!(kind(store.scan(&Scan::new(RecordKind::Note)).await), ErrorKind::SpaceMismatch);
@@ -202,7 +205,7 @@ async fn a_copy_that_is_none_or_is_late_is_refused() {
 /// A process that goes on in the old space is told so; the file moves under it, while others record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_process_that_has_the_file_open_cannot_mix_spaces() {
-    let test = "a_process_that_has_the_file_open_cannot_mix_spaces";
+    let test = "reembed::a_process_that_has_the_file_open_cannot_mix_spaces";
     if process::is_child() {
         let memory = old(Path::new(&std::env::var_os("STORE").unwrap())).await;
         for number in 1_000.. {
@@ -260,7 +263,7 @@ fn files_of_child() -> [PathBuf; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_can_be_killed_while_it_copies() {
-    let test = "a_process_can_be_killed_while_it_copies";
+    let test = "reembed::a_process_can_be_killed_while_it_copies";
     if process::is_child() {
         let [path, copy] = files_of_child();
         old(&path).await.reembed(open(&copy).await, Backwards::default()).await.unwrap();
@@ -301,7 +304,7 @@ async fn a_process_can_be_killed_while_it_copies() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_can_be_killed_while_it_replaces_the_vectors() {
-    let test = "a_process_can_be_killed_while_it_replaces_the_vectors";
+    let test = "reembed::a_process_can_be_killed_while_it_replaces_the_vectors";
     if process::is_child() {
         let [path, copy] = files_of_child();
         println!("begins");

@@ -1,12 +1,9 @@
 //! What an operator does: check, back up, restore, make smaller.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Dice, assert_sound, fold, generated, generated_note, id, log, place, put_space, simple, sql};
+use crate::common::{Dice, assert_sound, fold, generated, generated_note, id, log, place, put_space, simple, sql};
 use memory_core::testkit::invariants::stored_patterns;
 use memory_core::{
     Batch, ErrorKind, Key, Memory, MemoryStore, MemoryStoreExt, Outcome, Recording, Scope, Search, Step, Task,
@@ -77,7 +74,7 @@ async fn a_backup_made_while_others_write_is_one_consistent_state() {
 async fn what_is_there_is_not_written_over_and_what_is_damaged_is_not_restored() {
     let (folder, path) = place();
     let store = TursoStore::open(&path).await.unwrap();
-    common::put(&store, simple(1, "the only task")).await;
+    crate::common::put(&store, simple(1, "the only task")).await;
     assert_eq!(store.search(&Search::new(Scope::default()).text("task")).await.unwrap().len(), 1);
     let backup = folder.path().join("backup.db");
     assert_eq!(store.backup(&path).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
@@ -159,7 +156,7 @@ async fn vacuum_gives_room_back_and_the_log_beside_the_file_stays_small() {
     let vacuumed = store.vacuum().await.unwrap();
     assert_eq!((vacuumed.before, vacuumed.after), (before, path.metadata().unwrap().len()));
     assert!(vacuumed.after < before / 4, "{vacuumed:?}");
-    let found = store.search(&Search::new(Scope::default()).text(common::WORDS.join(" ")).k(100)).await.unwrap();
+    let found = store.search(&Search::new(Scope::default()).text(crate::common::WORDS.join(" ")).k(100)).await.unwrap();
     assert!(!found.is_empty() && found.len() <= 100);
     store.close().await.unwrap();
     assert_sound(&path).await;

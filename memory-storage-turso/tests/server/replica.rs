@@ -1,16 +1,12 @@
 //! A store over a local copy of a server's database: with the server away, behind it, and brought up to date.
-#![cfg(feature = "replica")]
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::sqld::Sqld;
-use common::{fold, id, log, place, put, simple, sql};
+use crate::common::sqld::Sqld;
+use crate::common::{fold, id, log, place, put, simple, sql};
 use memory_core::testkit::invariants::stored_patterns;
 use memory_core::{
     Batch, Episode, ErrorKind, Key, LearnerId, Memory, MemoryStore, MemoryStoreExt, Outcome, Record, RecordKind,

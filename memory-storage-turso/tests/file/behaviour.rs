@@ -1,8 +1,6 @@
 //! What the store promises beyond giving the same answers as the one in memory: feed, conditions, order, end.
 
-mod common;
-
-use common::{episode, id, logged, moment, place, put, put_space, simple, vector};
+use crate::common::{episode, id, logged, moment, place, put, put_space, simple, vector};
 use memory_core::testkit::samples;
 use memory_core::{
     Batch, Cursor, Durability, ErrorKind, FeedEntry, HashEmbedder, Key, LearnerId, MemoryStore, MemoryStoreExt,

@@ -1,12 +1,9 @@
 //! Files that are not what they should be, and quotas.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
 
 use std::path::Path;
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     assert_sound, episode, fold, id, log, logged, moment, note_id, number, place, put, put_space, simple, sql, vector,
 };
 #[cfg(unix)]
@@ -401,7 +398,7 @@ async fn read_only_files_and_folders_are_named() {
 fn without_root(paths: &[&Path]) -> Option<String> {
     use std::os::unix::process::CommandExt;
     use std::process::Stdio;
-    let (test, paths) = ("read_only_files_and_folders_are_named", std::env::join_paths(paths).unwrap());
+    let (test, paths) = ("files::read_only_files_and_folders_are_named", std::env::join_paths(paths).unwrap());
     let mut child = process::command(test, &[("PATHS", paths.to_str().unwrap())]);
     if std::env::var_os("USER").is_none_or(|user| user == "root") {
         child.uid(65_534).gid(65_534);
@@ -444,7 +441,7 @@ async fn records_of_the_wrong_key_are_corrupt() {
 async fn the_queries_in_the_readme_work() {
     let (_folder, path) = place();
     small(&path, 3).await;
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let queries: Vec<&str> = readme.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(queries.len(), 2);
     sql(&path, &queries.concat()).await;

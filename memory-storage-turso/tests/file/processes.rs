@@ -1,15 +1,12 @@
 //! What one process leaves behind, others find: records, knowledge, open episodes.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::common::{Ahead, Dice, assert_sound, fold, log, place, text};
 use chrono::TimeDelta;
-use common::{Ahead, Dice, assert_sound, fold, log, place, text};
 use memory_core::testkit::extremes::{assert_kept, put_all, records, space};
 use memory_core::testkit::invariants::stored_patterns;
 use memory_core::testkit::{process, samples};
@@ -30,7 +27,7 @@ async fn memory(store: &TursoStore) -> Memory {
 
 #[tokio::test]
 async fn every_type_goes_from_process_to_process_unchanged() {
-    let test = "every_type_goes_from_process_to_process_unchanged";
+    let test = "processes::every_type_goes_from_process_to_process_unchanged";
     let (one, other) = ([vec![space()], records(0)].concat(), records(100_000));
     if process::is_child() {
         let store = store_of_child().await;
@@ -56,7 +53,7 @@ async fn every_type_goes_from_process_to_process_unchanged() {
 /// Three processes that each tell the same in a session of their own: the fourth knows it as the agent's.
 #[tokio::test]
 async fn what_is_told_in_other_processes_is_recalled_and_adds_up() {
-    let test = "what_is_told_in_other_processes_is_recalled_and_adds_up";
+    let test = "processes::what_is_told_in_other_processes_is_recalled_and_adds_up";
     let in_session = |memory: &Memory, session: &str| memory.in_scope(samples::scope(&format!("acme/coder/{session}")));
     if process::is_child() {
         let memory = in_session(&memory(&store_of_child().await).await, &std::env::var("SESSION").unwrap());
@@ -159,7 +156,7 @@ async fn work_in_child() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_that_learn_from_one_file_count_everything_once() {
-    let test = "processes_that_learn_from_one_file_count_everything_once";
+    let test = "processes::processes_that_learn_from_one_file_count_everything_once";
     if process::is_child() {
         return work_in_child().await;
     }
@@ -234,7 +231,7 @@ async fn what_a_killed_process_began_another_one_completes() {
         return go_on_until_killed(memory(&store_of_child().await).await).await;
     }
     let (_folder, path) = place();
-    let (id, told) = kill_while_it_goes_on("what_a_killed_process_began_another_one_completes", &path, 5);
+    let (id, told) = kill_while_it_goes_on("processes::what_a_killed_process_began_another_one_completes", &path, 5);
     let acknowledged = told.len();
 
     let store = TursoStore::open(&path).await.unwrap();
@@ -262,7 +259,7 @@ async fn what_a_killed_process_began_another_one_completes() {
 
 #[tokio::test]
 async fn what_a_killed_process_left_another_one_sweeps() {
-    let test = "what_a_killed_process_left_another_one_sweeps";
+    let test = "processes::what_a_killed_process_left_another_one_sweeps";
     let build = |store: TursoStore| Memory::builder().store(store).lease(TimeDelta::seconds(1)).build();
     if process::is_child() {
         return go_on_until_killed(build(store_of_child().await).await.unwrap()).await;
@@ -306,7 +303,7 @@ async fn what_a_killed_process_left_another_one_sweeps() {
 
 #[tokio::test]
 async fn a_kill_loses_no_more_buffered_steps_than_a_batch_less_one() {
-    let test = "a_kill_loses_no_more_buffered_steps_than_a_batch_less_one";
+    let test = "processes::a_kill_loses_no_more_buffered_steps_than_a_batch_less_one";
     if process::is_child() {
         let durability = StepDurability::Batched { steps: 10, within: TimeDelta::hours(1) };
         let builder = Memory::builder().store(store_of_child().await).step_durability(durability);
@@ -336,7 +333,7 @@ async fn a_kill_loses_no_more_buffered_steps_than_a_batch_less_one() {
 
 #[tokio::test]
 async fn the_timer_has_written_what_a_waiting_process_left() {
-    let test = "the_timer_has_written_what_a_waiting_process_left";
+    let test = "processes::the_timer_has_written_what_a_waiting_process_left";
     if process::is_child() {
         let durability = StepDurability::Batched { steps: 1_000, within: TimeDelta::milliseconds(50) };
         let builder = Memory::builder().store(store_of_child().await).step_durability(durability);

@@ -1,7 +1,5 @@
 //! The contract of stores and the invariants of learning, over a database file.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use memory_core::MemoryStore;
 use memory_storage_turso::TursoStore;
 use tempfile::TempDir;
