@@ -20,6 +20,11 @@ fn config() -> ReplicaConfig {
     ReplicaConfig::default().with_remote(remote).with_interval(None)
 }
 
+/// As it comes, but for a machine that is slow.
+fn patient() -> ReplicaConfig {
+    ReplicaConfig::default().with_remote(RemoteConfig::default().with_timeout(Duration::from_secs(600)))
+}
+
 async fn open(path: &Path, server: &Sqld) -> TursoStore {
     TursoStore::open_replica(path, &server.url(), config()).await.unwrap()
 }
@@ -66,7 +71,7 @@ async fn what_a_store_wrote_it_reads_and_what_others_wrote_comes_with_a_sync() {
 async fn a_search_is_answered_however_quick_the_writers_are() {
     let Some(server) = Sqld::start() else { return };
     let (_folder, path) = place();
-    let store = TursoStore::open_replica(&path, &server.url(), ReplicaConfig::default()).await.unwrap();
+    let store = TursoStore::open_replica(&path, &server.url(), patient()).await.unwrap();
     let other = TursoStore::open_remote(&server.url(), RemoteConfig::default()).await.unwrap();
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     // The one goes on with new episodes, the other with the same few.
@@ -101,7 +106,7 @@ async fn what_is_written_is_read_though_the_server_compacts_its_log() {
     // After each MB, not 200 of them.
     let Some(server) = Sqld::start_with(&["--max-log-size", "1"]) else { return };
     let (_folder, path) = place();
-    let store = TursoStore::open_replica(&path, &server.url(), ReplicaConfig::default()).await.unwrap();
+    let store = TursoStore::open_replica(&path, &server.url(), patient()).await.unwrap();
     let mut syncs_refused = 0;
     for number in 1..=200 {
         put(&store, simple(number, &format!("number{number} {}", "long ".repeat(1_000)))).await;
