@@ -67,7 +67,7 @@ async fn fill(file: &Path) -> Asked {
     let corpus = Corpus::new(1);
     let memory = Memory::builder().store(TursoStore::open(file).await.unwrap()).seed(1).build().await.unwrap();
     let episodes: Vec<_> = (0..EPISODES).map(|place| corpus.episode(place, Form::Whole).episode).collect();
-    record_at_once(&memory, episodes.iter().map(|episode| Recording::from(&**episode))).await;
+    record_at_once(&memory, episodes.iter().map(|episode| Recording::from(&**episode))).await.unwrap();
     memory.close().await.unwrap();
     let keys = episodes.iter().map(|episode| Key::Episode(episode.id)).collect();
     Asked { keys, searches: corpus.queries().iter().filter_map(|query| Kind::Words.search(query)).collect() }

@@ -31,7 +31,7 @@ async fn burst(name: &str, recordings: &[Recording]) -> Duration {
     let memory = Memory::builder().store(choice.open().await.unwrap()).seed(1).build().await.unwrap();
     let recordings = recordings.to_vec();
     let begun = Instant::now();
-    record_at_once(&memory, recordings).await;
+    record_at_once(&memory, recordings).await.unwrap();
     let took = begun.elapsed();
     memory.close().await.unwrap();
     took

@@ -84,7 +84,7 @@ async fn fill(choice: &StoreChoice, made: &Made, size: u32) -> Option<Memory> {
     let memory = build(choice).await;
     let places: Vec<u32> = (0..size).collect();
     for places in places.chunks(TOGETHER) {
-        record_at_once(&memory, places.iter().map(|place| made.recording(*place))).await;
+        record_at_once(&memory, places.iter().map(|place| made.recording(*place))).await.unwrap();
     }
     memory.project().await.unwrap();
     if choice.file().is_none() {

@@ -92,20 +92,19 @@ fn error(error: &Error) -> ErrorData {
 /// Waits for what a call answers. Whoever wants to know is told that it goes on: at once, then every second, never
 /// after the answer.
 async fn answer<T>(mut call: JoinHandle<T>, context: &RequestContext<RoleServer>) -> Result<T, ErrorData> {
-    let token = context.meta.get_progress_token();
-    for seconds in 0_u32.. {
+    let (token, mut seconds) = (context.meta.get_progress_token(), 0.0);
+    loop {
         if let Some(token) = &token {
-            let progress = ProgressNotificationParam::new(token.clone(), seconds.into());
+            let progress = ProgressNotificationParam::new(token.clone(), seconds);
             // Awaited, or the answer could overtake it. Whoever is gone needs no progress.
             let _ = context.peer.notify_progress(progress.with_message(format!("working, {seconds} s"))).await;
         }
         tokio::select! {
             done = &mut call => return done.map_err(|_| ErrorData::internal_error("the call ended without an answer", None)),
             () = context.ct.cancelled() => return Err(ErrorData::internal_error("the call was cancelled", None)),
-            () = tokio::time::sleep(PROGRESS) => {}
+            () = tokio::time::sleep(PROGRESS) => seconds += PROGRESS.as_secs_f64(),
         }
     }
-    Err(ErrorData::internal_error("the call took too long", None))
 }
 
 impl ServerHandler for McpServer {

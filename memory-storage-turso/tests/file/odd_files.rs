@@ -383,7 +383,9 @@ async fn read_only_files_and_folders_are_named() {
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     mode(&path, 0o444);
     mode(folder.path(), 0o555);
-    let errors = without_root(&[&path, &folder.path().join("new.db")]);
+    let test = "odd_files::read_only_files_and_folders_are_named";
+    let paths = std::env::join_paths([&path, &folder.path().join("new.db")]).unwrap();
+    let errors = process::run_without_root(test, &[("PATHS", paths.to_str().unwrap())]);
     mode(folder.path(), 0o755);
     let Some(errors) = errors else {
         return println!("skipped: no process without root's powers can be started here");
@@ -391,20 +393,6 @@ async fn read_only_files_and_folders_are_named() {
     let errors: Vec<&str> = errors.lines().filter(|line| line.starts_with("error ")).collect();
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert!(errors.iter().all(|line| line.contains(": ReadOnly:") && line.contains(".db")), "{errors:?}");
-}
-
-/// Opens these paths as nobody and returns what was printed.
-#[cfg(unix)]
-fn without_root(paths: &[&Path]) -> Option<String> {
-    use std::os::unix::process::CommandExt;
-    use std::process::Stdio;
-    let (test, paths) = ("files::read_only_files_and_folders_are_named", std::env::join_paths(paths).unwrap());
-    let mut child = process::command(test, &[("PATHS", paths.to_str().unwrap())]);
-    if std::env::var_os("USER").is_none_or(|user| user == "root") {
-        child.uid(65_534).gid(65_534);
-    }
-    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()?;
-    Some(String::from_utf8_lossy(&process::wait(test, child).stdout).into_owned())
 }
 
 #[cfg(unix)]
