@@ -513,16 +513,15 @@ impl Memory {
     ///
     /// # Errors
     /// The store's errors; those of buffered steps that could not be written, which are then lost: the store is closed all
-    /// the same. That it could not project is none: whoever opens the store next does.
+    /// the same. That it could not project is none: whoever opens the store next does. What runs beside the callers has ended
+    /// in any case.
     pub async fn close(&self) -> Result<()> {
+        self.inner.jobs.end();
         let flushed = self.inner.live.flush(None).await;
         if let Err(error) = self.project().await {
             tracing::warn!(%error, "closing without having projected all");
         }
         let closed = self.inner.store.close().await;
-        if closed.is_ok() {
-            self.inner.jobs.end();
-        }
         closed.and(flushed).map_err(|error| error.in_operation("close"))
     }
 

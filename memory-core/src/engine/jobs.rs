@@ -45,6 +45,7 @@ pub struct JobHealth {
 pub(super) struct Job {
     name: &'static str,
     last: Mutex<Last>,
+    ended: watch::Receiver<()>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,12 +55,15 @@ struct Last {
 }
 
 impl Job {
-    fn new(name: &'static str) -> Self {
-        Self { name, last: Mutex::default() }
+    fn new(name: &'static str, ended: &watch::Receiver<()>) -> Self {
+        Self { name, last: Mutex::default(), ended: ended.clone() }
     }
 
-    /// Takes note that it ran.
+    /// Takes note that it ran, unless the jobs have ended: that the store was closed meanwhile is no fault of the job.
     pub(super) fn ran<T>(&self, now: DateTime<Utc>, result: &Result<T>) {
+        if has_ended(&self.ended) {
+            return;
+        }
         let error = result.as_ref().err().map(ToString::to_string);
         if let Some(error) = &error {
             tracing::warn!(job = self.name, %error, "a job failed; it is tried again later");
@@ -88,28 +92,29 @@ pub(super) struct Jobs {
     pub(super) unembedded: Rest,
     /// Told when an episode has a first buffered step.
     buffered: watch::Sender<()>,
-    /// Told when the store is closed, and gone with the engine.
+    /// Told when the store is about to be closed, and gone with the engine.
     alive: watch::Sender<()>,
 }
 
 impl Jobs {
     pub(super) fn new() -> Self {
+        let (alive, ended) = watch::channel(());
         Self {
-            projection: Job::new("projection"),
-            leases: Job::new("leases"),
-            sweep: Job::new("sweep"),
-            steps: Job::new("steps"),
-            consolidation: Job::new("consolidation"),
-            expiry: Job::new("expiry"),
-            embedding: Job::new("embedding"),
-            retention: Job::new("retention"),
+            projection: Job::new("projection", &ended),
+            leases: Job::new("leases", &ended),
+            sweep: Job::new("sweep", &ended),
+            steps: Job::new("steps", &ended),
+            consolidation: Job::new("consolidation", &ended),
+            expiry: Job::new("expiry", &ended),
+            embedding: Job::new("embedding", &ended),
+            retention: Job::new("retention", &ended),
             unembedded: Rest::default(),
             buffered: watch::channel(()).0,
-            alive: watch::channel(()).0,
+            alive,
         }
     }
 
-    /// Ends what goes on every so often, and the projection at its next failure.
+    /// Ends the jobs: those that run fail or succeed untold, and none begins again.
     pub(super) fn end(&self) {
         self.alive.send_replace(());
     }
@@ -123,6 +128,11 @@ impl Jobs {
     pub(super) fn wake_steps(&self) {
         self.buffered.send_replace(());
     }
+}
+
+/// Whether the jobs have [ended](Jobs::end).
+pub(super) fn has_ended(ended: &watch::Receiver<()>) -> bool {
+    ended.has_changed().unwrap_or(true)
 }
 
 /// Starts the jobs of an engine, except the projection.

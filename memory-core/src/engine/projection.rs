@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
 use super::Inner;
+use super::jobs::has_ended;
 use crate::learn::Knowledge;
 use crate::{
     Batch, Cursor, Episode, EpisodeId, Error, ErrorKind, Key, Learner, LearnerId, LoggedEpisode, MemoryStore,
@@ -143,9 +144,11 @@ impl Projection {
                 tokio::time::sleep(pause).await;
                 wait_for_quiet(&mut behind).await;
                 let Some(inner) = Weak::upgrade(&engine) else { return };
+                if has_ended(&ended) {
+                    return;
+                }
                 pause = match inner.project().await {
                     Ok(_) => Duration::ZERO,
-                    Err(_) if ended.has_changed().unwrap_or(true) => return,
                     Err(_) => {
                         behind.mark_changed();
                         LONGEST_QUIET.min(QUIET.max(pause * 2))
