@@ -465,6 +465,9 @@ mod tests {
         let steps = vec![Step::new("open").error("denied")];
         let patterns = Learner::default().observe(&episode(steps, Outcome::failure("")));
         assert_eq!(counts(find(&patterns, "error_recovery [open > denied]"), ""), [1, 1, 0]);
+        let steps = ["open", "list", "read", "stat", "grep"].map(|tool| Step::new(tool).error("denied"));
+        let patterns = Learner::default().observe(&episode(steps.into(), Outcome::failure("")));
+        assert_eq!(counts(find(&patterns, "error_recovery [open > denied]"), "list > read > stat"), [1, 1, 0]);
     }
 
     #[test]

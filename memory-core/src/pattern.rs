@@ -99,8 +99,9 @@ pub enum PatternKind {
     FailureMode,
     /// How episodes fare that were in this state. Signature: `state`, with a branch for each class (`2 steps`, `2 steps, error,
     /// call again`, `task size 5`, `ended, 3 ids`); or `input` and what the last input looks like, with a branch for each number
-    /// of steps; or one part of the task's context (`language=…`, `tag=…`, `environment […]`), with one branch, the empty one. A trial is an episode that was in the state, and went on unless the state is an end; it succeeds if the
-    /// episode did. The branch `0 steps` holds every episode: the base rate.
+    /// of steps; or one part of the task's context (`language=…`, `tag=…`, `environment […]`), with one branch, the empty one.
+    /// A trial is an episode that was in the state, and went on unless the state is an end; it succeeds if the episode did. The
+    /// branch `0 steps` holds every episode: the base rate.
     Context,
     /// Decision point: which branch after which observation. Signature: the last move and what about it came before in the
     /// same episode (`call again`, `result again`); branch: the next tool. A trial is an occurrence; it succeeds if its episode
@@ -633,5 +634,36 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn kinds_are_found_by_their_names() {
+        for kind in PatternKind::ALL {
+            assert_eq!(PatternKind::named(kind.as_str()), Some(kind));
+        }
+        assert_eq!(PatternKind::named("Transition"), None);
+    }
+
+    #[test]
+    fn a_log_is_named_by_a_uuid_of_version_8() {
+        let log = uuid::Builder::from_custom_bytes([7; 16]).into_uuid();
+        let learner = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"a learner");
+        assert_eq!([log, learner].map(|uuid| LearnerId::new(uuid).names_a_log()), [true, false]);
+    }
+
+    #[test]
+    fn the_patterns_of_a_scope_are_neighbours() {
+        let scopes = ["acme", "umbrella"].map(|tenant| Scope::new(tenant).unwrap());
+        let ranges = scopes.each_ref().map(PatternId::range_of);
+        for (scope, (first, last)) in scopes.iter().zip(ranges) {
+            assert_eq!(last.as_uuid().as_u128() - first.as_uuid().as_u128(), (1 << 96) - 1);
+            for signature in ["x", "y"] {
+                let (learner, kind, signature) =
+                    (LearnerId::new(Uuid::nil()), PatternKind::Transition, vec![signature.to_owned()]);
+                let id = Pattern::new(learner, scope.clone(), Trust::Trusted, kind, None, signature).id;
+                let within = ranges.map(|(first, last)| (first..=last).contains(&id));
+                assert_eq!(within, scopes.each_ref().map(|other| other == scope));
+            }
+        }
     }
 }
