@@ -45,7 +45,7 @@ pub struct JobHealth {
 pub(super) struct Job {
     name: &'static str,
     last: Mutex<Last>,
-    ended: watch::Receiver<()>,
+    ended: watch::Receiver<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -55,13 +55,13 @@ struct Last {
 }
 
 impl Job {
-    fn new(name: &'static str, ended: &watch::Receiver<()>) -> Self {
+    fn new(name: &'static str, ended: &watch::Receiver<bool>) -> Self {
         Self { name, last: Mutex::default(), ended: ended.clone() }
     }
 
     /// Takes note that it ran, unless the jobs have ended: that the store was closed meanwhile is no fault of the job.
     pub(super) fn ran<T>(&self, now: DateTime<Utc>, result: &Result<T>) {
-        if has_ended(&self.ended) {
+        if *self.ended.borrow() {
             return;
         }
         let error = result.as_ref().err().map(ToString::to_string);
@@ -92,13 +92,13 @@ pub(super) struct Jobs {
     pub(super) unembedded: Rest,
     /// Told when an episode has a first buffered step.
     buffered: watch::Sender<()>,
-    /// Told when the store is about to be closed, and gone with the engine.
-    alive: watch::Sender<()>,
+    /// Whether the jobs have ended, as they do before the store is closed. Gone with the engine.
+    ended: watch::Sender<bool>,
 }
 
 impl Jobs {
     pub(super) fn new() -> Self {
-        let (alive, ended) = watch::channel(());
+        let (sender, ended) = watch::channel(false);
         Self {
             projection: Job::new("projection", &ended),
             leases: Job::new("leases", &ended),
@@ -110,29 +110,24 @@ impl Jobs {
             retention: Job::new("retention", &ended),
             unembedded: Rest::default(),
             buffered: watch::channel(()).0,
-            alive,
+            ended: sender,
         }
     }
 
     /// Ends the jobs: those that run fail or succeed untold, and none begins again.
     pub(super) fn end(&self) {
-        self.alive.send_replace(());
+        self.ended.send_replace(true);
     }
 
-    /// Told when the jobs end.
-    pub(super) fn ended(&self) -> watch::Receiver<()> {
-        self.alive.subscribe()
+    /// Whether they were [ended](Self::end).
+    pub(super) fn have_ended(&self) -> bool {
+        *self.ended.borrow()
     }
 
     /// Wakes the job that writes buffered steps.
     pub(super) fn wake_steps(&self) {
         self.buffered.send_replace(());
     }
-}
-
-/// Whether the jobs have [ended](Jobs::end).
-pub(super) fn has_ended(ended: &watch::Receiver<()>) -> bool {
-    ended.has_changed().unwrap_or(true)
 }
 
 /// Starts the jobs of an engine, except the projection.
@@ -184,11 +179,11 @@ fn every<F>(
 ) where
     F: Future<Output = Option<Result<()>>> + Send,
 {
-    let mut alive = inner.jobs.ended();
+    let mut ended = inner.jobs.ended.subscribe();
     let engine = Arc::downgrade(inner);
     tokio::spawn(async move {
         let (mut wait, mut sooner) = (first, period / SOONER);
-        while timeout(wait, alive.changed()).await.is_err() {
+        while timeout(wait, ended.changed()).await.is_err() {
             let Some(inner) = engine.upgrade() else { return };
             let result = run(Arc::clone(&inner)).await;
             if let Some(result) = &result {

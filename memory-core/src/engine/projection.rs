@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
 use super::Inner;
-use super::jobs::has_ended;
 use crate::learn::Knowledge;
 use crate::{
     Batch, Cursor, Episode, EpisodeId, Error, ErrorKind, Key, Learner, LearnerId, LoggedEpisode, MemoryStore,
@@ -137,14 +136,14 @@ impl Projection {
     pub(crate) fn spawn(inner: &Arc<Inner>) {
         let mut behind = inner.projection.behind.subscribe();
         behind.mark_changed();
-        let (engine, ended) = (Arc::downgrade(inner), inner.jobs.ended());
+        let engine = Arc::downgrade(inner);
         tokio::spawn(async move {
             let mut pause = Duration::ZERO;
             while behind.changed().await.is_ok() {
                 tokio::time::sleep(pause).await;
                 wait_for_quiet(&mut behind).await;
                 let Some(inner) = Weak::upgrade(&engine) else { return };
-                if has_ended(&ended) {
+                if inner.jobs.have_ended() {
                     return;
                 }
                 pause = match inner.project().await {

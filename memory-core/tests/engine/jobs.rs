@@ -1,10 +1,12 @@
 //! What goes on beside the callers, and what health tells of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::TimeDelta;
-use memory_core::testkit::{Fault, Operation, samples};
+use memory_core::testkit::{Fault, Gate, Operation, samples};
 use memory_core::{Memory, StepDurability};
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::{clock, engine, faulty, job, lost, opened, pass, record_all, worked};
 
@@ -113,4 +115,59 @@ async fn all_jobs_end_with_the_last_handle() {
     drop(open);
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     assert_eq!(alive(), 0);
+}
+
+/// Counts warnings.
+#[derive(Clone, Debug, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Bug: what was under way or waiting when the memory was closed warned that it had failed.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_the_closing_overtakes_is_no_warning() {
+    for (operation, episodes, period) in [(Operation::Get, 1, 0), (Operation::Scan, 0, 600)] {
+        let (warnings, store, clock) = (Warnings::default(), faulty(), clock());
+        let _told = tracing::subscriber::set_default(warnings.clone());
+        let memory = engine(&store, &clock).await;
+        pass(&clock, 1).await;
+        store.script_next(Operation::Get, Fault::Before(lost()));
+        record_all(&memory, [worked("fix", &["read"])]).await;
+        pass(&clock, 1).await;
+        assert_eq!(warnings.0.load(Ordering::Relaxed), 1, "before it is closed, a failure is one");
+        let gate = Gate::new();
+        record_all(&memory, (0..episodes).map(|_| worked("fix", &["read"]))).await;
+        store.script_next(operation, Fault::Hold(gate.clone()));
+        // The closing waits and the projection behind it, or else what is done every ten minutes waits.
+        pass(&clock, period).await;
+        let open = async {
+            gate.reached().await;
+            pass(&clock, 1).await;
+            gate.open();
+        };
+        let (closed, ()) = tokio::join!(memory.close(), open);
+        closed.unwrap();
+        pass(&clock, 10).await;
+        assert_eq!(warnings.0.load(Ordering::Relaxed), 1, "held: {operation:?}");
+    }
 }

@@ -1,7 +1,6 @@
 //! The projection beside the writers: what it does by itself, and what reads see before it has.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use memory_core::testkit::{Fault, FaultyStore, Gate, Operation, samples};
@@ -9,8 +8,6 @@ use memory_core::{
     Batch, Changes, Commit, Cursor, ErrorKind, Hit, InMemoryStore, Key, Memory, MemoryStore, NewNote, Outcome, Page,
     Record, RecordKind, Result, Scan, Search, Step, StoreHealth, StoreInfo, Stored, Task, Version,
 };
-
-use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::{counts, faulty, fold_of_log, fresh, lost, opened, over, record_all, stored, worked};
 
@@ -149,61 +146,6 @@ async fn a_store_that_was_closed_is_left_alone() {
     let before = calls();
     pass(3_600).await;
     assert_eq!(calls(), before);
-}
-
-/// Counts warnings.
-#[derive(Clone, Debug, Default)]
-struct Warnings(Arc<AtomicUsize>);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-/// Bug: what was under way or waiting when the memory was closed warned that it had failed.
-#[tokio::test(start_paused = true)]
-async fn a_job_that_the_closing_overtakes_is_no_warning() {
-    for (operation, period) in [(Operation::Get, 0), (Operation::Scan, 600)] {
-        let (warnings, store) = (Warnings::default(), faulty());
-        let _told = tracing::subscriber::set_default(warnings.clone());
-        let memory = over(Arc::clone(&store)).await;
-        pass(1).await;
-        store.script_next(Operation::Get, Fault::Before(lost()));
-        record(&memory, 1).await;
-        pass(1).await;
-        assert_eq!(warnings.0.load(Ordering::Relaxed), 1, "before it is closed, a failure is one");
-        let gate = Gate::new();
-        record(&memory, 1).await;
-        store.script_next(operation, Fault::Hold(gate.clone()));
-        // The closing waits and the projection behind it, or else what is done every ten minutes waits.
-        pass(period).await;
-        let open = async {
-            gate.reached().await;
-            pass(1).await;
-            gate.open();
-        };
-        let (closed, ()) = tokio::join!(memory.close(), open);
-        closed.unwrap();
-        pass(10).await;
-        assert_eq!(warnings.0.load(Ordering::Relaxed), 1, "held: {operation:?}");
-    }
 }
 
 /// Bug: a call that projects went on as long as anyone wrote.
