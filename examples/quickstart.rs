@@ -1,9 +1,9 @@
 //! A pretend coding agent with a memory: records a few small episodes, then asks what it has learned.
 //!
 //! ```sh
-//! cargo run --release --example quickstart            # creates knowhow.db here
-//! cargo run --release --example quickstart            # goes on from it
-//! cargo run --release --example quickstart -- my.db   # another file
+//! cargo run --example quickstart            # creates knowhow.db here
+//! cargo run --example quickstart            # goes on from it
+//! cargo run --example quickstart -- my.db   # another file
 //! ```
 
 use std::process::ExitCode;

@@ -2,8 +2,8 @@
 //! whether what the memory says about itself is true.
 //!
 //! ```sh
-//! cargo run --release --example learning_curve                     # prints the curve, writes learning_curve.svg
-//! cargo run --release --example learning_curve -- --check          # and fails if a claim does
+//! cargo run --example learning_curve                     # prints the curve, writes learning_curve.svg
+//! cargo run --example learning_curve -- --check          # and fails if a claim does
 //! ```
 //!
 //! *World.* Jobs of three kinds come in fifteen texts. Each asks for two moves, with three tools to choose from each time, one

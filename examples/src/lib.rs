@@ -1,5 +1,5 @@
 //! What the examples share: which store and which embedder to use, and files of JSON lines. The examples are the programs beside this folder:
-//! `cargo run --release --example quickstart`.
+//! `cargo run --example quickstart`.
 
 use std::fmt::Display;
 use std::fs::File;
