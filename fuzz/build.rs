@@ -1,3 +1,3 @@
-//! Does nothing: `Cargo.toml` says why it is here.
+//! Does nothing: cargo takes the build-dependencies only of a package that has a build script.
 
 fn main() {}
