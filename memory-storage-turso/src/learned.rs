@@ -12,8 +12,8 @@
 //!
 //! Deltas are small beside the blocks, never changed, and read by each store once.
 
-mod coding;
 pub(crate) mod merge;
+mod run;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ use memory_core::{
     Version,
 };
 
-use coding::{Encoder, Entry, Run, raw};
-pub(crate) use coding::{RawKey, raw_key};
+use run::{Encoder, Entry, Run, raw};
+pub(crate) use run::{RawKey, raw_key};
 
 use crate::codec::{MAX_BODY, integer};
 use crate::session::{Session, Sql};
@@ -137,7 +137,7 @@ impl Block {
         &deltas[deltas.partition_point(|(delta, _)| *delta <= self.upto)..]
     }
 
-    fn get(&self, key: &RawKey, deltas: &[(u64, Arc<Run>)]) -> Result<Option<(Version, Pattern)>, coding::Damage> {
+    fn get(&self, key: &RawKey, deltas: &[(u64, Arc<Run>)]) -> Result<Option<(Version, Pattern)>, run::Damage> {
         let mut known = None;
         let own = self.run.as_ref().map(|run| run.get(key)).transpose()?.flatten();
         own.into_iter().for_each(|entry| entry.apply(&mut known));
@@ -184,7 +184,7 @@ struct Place<'a> {
 }
 
 /// What a pattern is after all that is done to it.
-fn folded(places: &[Place<'_>]) -> Result<Option<(Version, Pattern)>, coding::Damage> {
+fn folded(places: &[Place<'_>]) -> Result<Option<(Version, Pattern)>, run::Damage> {
     let mut known = None;
     for place in places {
         place.run.entry(place.entry)?.apply(&mut known);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use libsql::Value;
 use memory_core::{Error, ErrorKind, Result};
 
-use super::coding::{Damage, Encoder, Entry, Places, RawKey, Run};
+use super::run::{Damage, Encoder, Entry, Places, RawKey, Run};
 use super::{Block, Place, corrupt, folded};
 use crate::codec::integer;
 #[cfg(feature = "remote")]

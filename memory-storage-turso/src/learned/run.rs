@@ -10,8 +10,8 @@
 //!           owner (learner, scope, trust), version, kind, domain or none, signature, branches with their evidence
 //! ```
 //!
-//! Numbers are LEB128, with sign as in Protocol Buffers (zigzag) where they may be below zero; texts are places among the names. Behind it all stands its checksum (XXH3, 8 bytes), since a flipped bit
-//! would be a wrong count.
+//! Numbers are LEB128, with sign as in Protocol Buffers (zigzag) where they may be below zero; texts are places among the names. Behind
+//! it all stands its checksum (XXH3, 8 bytes), since a flipped bit would be a wrong count.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
