@@ -11,6 +11,7 @@ mod fallback;
 mod http;
 #[cfg(feature = "local")]
 mod local;
+#[cfg(any(feature = "http", feature = "local", feature = "process"))]
 mod model;
 #[cfg(any(feature = "http", feature = "local", feature = "process"))]
 mod pieces;
@@ -24,6 +25,7 @@ pub use fallback::{Fallback, FallbackConfig, FallbackMember, FallbackStats};
 pub use http::{MlxEmbedder, OllamaEmbedder, OpenAiEmbedder, RouteEmbedder, Secret, ServerConfig};
 #[cfg(feature = "local")]
 pub use local::LocalEmbedder;
+#[cfg(any(feature = "http", feature = "local", feature = "process"))]
 pub use model::{Model, TooLong};
 #[cfg(feature = "process")]
 pub use process::ProcessConfig;
